@@ -8,7 +8,7 @@ import (
 // Bounds of an Identity's parts, chosen so that three fixed-width fields fill the
 // 32 digits that Finpay demands of X-EXTERNAL-ID.
 const (
-	MaxKiosk  = 99_999_999
+	MaxKiosk  = 9_999_999
 	MaxSalt   = 10_000_000_000 // exclusive
 	MaxSerial = 100_000_000_000_000
 )

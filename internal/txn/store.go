@@ -51,6 +51,6 @@ var (
 
 // Identity makes identifiers that no other kiosk and no other journal makes.
 type Identity struct {
-	Kiosk uint32 // 1 to 99,999,999, unique over the kiosks that share a partner id
+	Kiosk uint32 // 1 to MaxKiosk, unique over the kiosks that share a partner id
 	Salt  uint64 // random per journal, below 10^10, so that a replaced journal does not repeat its predecessor
 }
