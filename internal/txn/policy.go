@@ -163,6 +163,7 @@ var (
 	ErrKeyConflict      = errors.New("this request key was used for something else")
 	ErrTooLate          = errors.New("this can no longer be done to the request")
 	ErrStopped          = errors.New("the engine is stopping")
+	ErrNotStored        = errors.New("the journal did not take the request; nothing was stored")
 )
 
 // OpenError: the customer has an open request for this operation that may have

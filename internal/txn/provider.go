@@ -25,10 +25,23 @@ type Inquirer interface {
 }
 
 // Prober is a Provider that can tell whether its platform can be reached, with
-// no effect on any customer. A nil error is a working link.
+// no effect on any customer. A nil error is a working link; a *ProbeError says
+// more than that the link is down.
 type Prober interface {
 	Probe(ctx context.Context) error
 }
+
+// ProbeError is a probe's failure with a reason of its own.
+type ProbeError struct {
+	Reason Reason
+	Hold   bool // asking more makes it worse: leave the provider alone for a while
+	Err    error
+}
+
+func (e *ProbeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *ProbeError) Unwrap() error { return e.Err }
 
 // Call is what a Provider needs for one call.
 type Call struct {

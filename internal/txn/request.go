@@ -162,6 +162,7 @@ const (
 	DataReferenceNo = "reference_no" // the provider's reference for a second call
 	DataLinkURL     = "link_url"     // the customer's page; shown as a QR code, never logged
 	DataLinkDomain  = "link_domain"  // its host, to be shown in words
+	DataVerifiedBy  = "verified_by"  // staff id, where staff confirmed card and person
 	DataAnswerText  = "answer_text"  // the provider's message, for operators only
 )
 
@@ -173,12 +174,12 @@ func (r *Request) Last() *Attempt {
 	return &r.Attempts[len(r.Attempts)-1]
 }
 
-// MayHaveBeenSent reports whether the provider may have seen a call of the
-// present step. Such a request is never expired, cancelled or superseded.
+// MayHaveBeenSent reports whether a call of the present step may have had its
+// effect. Such a request is never expired, cancelled or superseded.
 func (r *Request) MayHaveBeenSent() bool {
 	for i := range r.Attempts {
 		a := &r.Attempts[i]
-		if a.Step == r.Step && a.Outcome != NotSent {
+		if a.Step == r.Step && a.Outcome != NotSent && a.Outcome != WasRejected {
 			return true
 		}
 	}

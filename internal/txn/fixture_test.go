@@ -1,0 +1,352 @@
+package txn_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"sort"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gardu/internal/secret"
+	"gardu/internal/txn"
+)
+
+// shelf is a Store in memory with the manners of the real one: records pass
+// through JSON, secrets are apart, and a crash keeps what was acknowledged.
+type shelf struct {
+	mu      sync.Mutex
+	seq     uint64
+	serial  uint64
+	items   map[uint64][]byte
+	secrets map[string][]byte
+	addErr  func(r *txn.Request) (stored bool, err error)
+	updErr  func(r *txn.Request) error
+}
+
+func newShelf() *shelf {
+	return &shelf{items: map[uint64][]byte{}, secrets: map[string][]byte{}}
+}
+
+func (s *shelf) Add(_ context.Context, r *txn.Request, sec *secret.Value) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	stored, err := true, error(nil)
+	if s.addErr != nil {
+		stored, err = s.addErr(r)
+	}
+	if stored {
+		s.seq++
+		r.Seq = s.seq
+		s.put(r, sec)
+	}
+	return err
+}
+
+func (s *shelf) put(r *txn.Request, sec *secret.Value) {
+	js, err := json.Marshal(r)
+	if err != nil {
+		panic(err)
+	}
+	s.items[r.Seq] = js
+	if sec != nil {
+		s.secrets[r.ID] = append([]byte(nil), sec.Bytes()...)
+	}
+	if r.Secret == "" {
+		delete(s.secrets, r.ID)
+	}
+}
+
+func (s *shelf) Update(_ context.Context, r *txn.Request, sec *secret.Value) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.updErr != nil {
+		if err := s.updErr(r); err != nil {
+			return err
+		}
+	}
+	if _, ok := s.items[r.Seq]; !ok {
+		return txn.ErrNotFound
+	}
+	s.put(r, sec)
+	return nil
+}
+
+func (s *shelf) Delete(_ context.Context, seqs []uint64) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, q := range seqs {
+		delete(s.items, q)
+	}
+	return nil
+}
+
+func (s *shelf) Get(_ context.Context, seq uint64) (*txn.Request, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	js, ok := s.items[seq]
+	if !ok {
+		return nil, txn.ErrNotFound
+	}
+	r := new(txn.Request)
+	return r, json.Unmarshal(js, r)
+}
+
+func (s *shelf) Each(ctx context.Context, fn func(*txn.Request, error) error) error {
+	s.mu.Lock()
+	var seqs []uint64
+	for q := range s.items {
+		seqs = append(seqs, q)
+	}
+	s.mu.Unlock()
+	sort.Slice(seqs, func(i, j int) bool { return seqs[i] < seqs[j] })
+	for _, q := range seqs {
+		r, err := s.Get(ctx, q)
+		if err := fn(r, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *shelf) Secret(_ context.Context, r *txn.Request) (*secret.Value, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	b, ok := s.secrets[r.ID]
+	if !ok {
+		return nil, txn.ErrSecretLost
+	}
+	return secret.Clone(b), nil
+}
+
+func (s *shelf) Serial(context.Context) (uint64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.serial++
+	return s.serial, nil
+}
+
+// held is how many secrets the store keeps.
+func (s *shelf) held() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.secrets) }
+
+// platform is a provider that does as a test says and counts effects.
+type platform struct {
+	mu       sync.Mutex
+	down     bool
+	submit   func(ctx context.Context, c txn.Call) txn.Answer
+	inquire  func(c txn.Call) txn.Answer
+	calls    []txn.Call
+	secrets  []string
+	reads    int
+	probes   int
+	inFlight int
+	most     int
+	extIDs   map[string]bool
+}
+
+func (p *platform) Submit(ctx context.Context, c txn.Call) txn.Answer {
+	p.mu.Lock()
+	p.inFlight++
+	p.most = max(p.most, p.inFlight)
+	defer func() { p.mu.Lock(); p.inFlight--; p.mu.Unlock() }()
+	if p.down {
+		p.mu.Unlock()
+		return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonLinkDown}
+	}
+	p.calls = append(p.calls, c)
+	p.secrets = append(p.secrets, string(c.Secret.Bytes()))
+	if p.extIDs == nil {
+		p.extIDs = map[string]bool{}
+	}
+	if p.extIDs[c.Attempt.ExternalID] {
+		panic("external id used twice")
+	}
+	p.extIDs[c.Attempt.ExternalID] = true
+	f := p.submit
+	p.mu.Unlock()
+	if f == nil {
+		return ok()
+	}
+	return f(ctx, c)
+}
+
+func (p *platform) Inquire(_ context.Context, c txn.Call) txn.Answer {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.reads++
+	if p.down {
+		return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonLinkDown}
+	}
+	if p.inquire == nil {
+		return txn.Answer{Outcome: txn.WasRejected, HTTPStatus: 200}
+	}
+	return p.inquire(c)
+}
+
+func (p *platform) Probe(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.probes++
+	if p.down {
+		return errors.New("down")
+	}
+	return nil
+}
+
+func (p *platform) set(f func(p *platform)) { p.mu.Lock(); f(p); p.mu.Unlock() }
+
+func (p *platform) sent() int { p.mu.Lock(); defer p.mu.Unlock(); return len(p.calls) }
+
+func ok() txn.Answer {
+	return txn.Answer{Outcome: txn.HasSucceeded, Code: "2000000", HTTPStatus: 200}
+}
+
+// ledger is an audit record in memory.
+type ledger struct {
+	mu   sync.Mutex
+	acts []string
+	err  error
+}
+
+func (l *ledger) Record(_ context.Context, act string, r *txn.Request, a *txn.Attempt, _ string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.err != nil {
+		return l.err
+	}
+	line := act + " " + string(r.Operation)
+	if a != nil {
+		line += " " + a.Outcome.String()
+	}
+	l.acts = append(l.acts, line)
+	return nil
+}
+
+var (
+	phone = txn.Field{Name: "phoneNo", Min: 10, Max: 16, Digits: true, Prefix: "08"}
+	otp   = txn.Field{Name: "otp", Min: 4, Max: 8, Digits: true}
+	pin   = txn.Field{Name: "newPIN", Min: 4, Max: 6, Digits: true}
+	urn   = txn.Field{Name: "urn", Min: 1, Max: 11, Digits: true}
+)
+
+func policies() []txn.Policy {
+	return []txn.Policy{
+		{Operation: txn.FinpayResetPIN, Provider: "finpay", Enabled: true, Fields: []txn.Field{phone}, Identity: "phoneNo",
+			Wait: 30 * time.Minute, HoldOffline: true, Settle: 15 * time.Minute, NotThere: txn.Rejected},
+		{Operation: txn.FinpayBind, Provider: "finpay", Enabled: true, Fields: []txn.Field{phone}, Identity: "phoneNo",
+			Wait: 3 * time.Minute, HoldOffline: true, Readback: true, ReadbackEvery: 3 * time.Second,
+			Quiet: 2 * time.Minute, Settle: 24 * time.Hour, NotThere: txn.Expired},
+		{Operation: txn.FinpayUnbind, Provider: "finpay", Enabled: true, Fields: []txn.Field{phone}, OTP: &otp, Identity: "phoneNo",
+			Wait: 3 * time.Minute, HoldOffline: true, Readback: true, Quiet: 2 * time.Minute, Settle: 24 * time.Hour, NotThere: txn.Rejected},
+		{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Enabled: true, Fields: []txn.Field{urn}, Secret: &pin, Identity: "urn",
+			Wait: 5 * time.Minute, HoldOffline: true, Settle: 15 * time.Minute, NotThere: txn.Rejected, ShortRef: true},
+		{Operation: txn.NetzmeForgotPIN, Provider: "netzme", Enabled: false, Why: "no key is configured; run gardu keys import", Identity: "custIdMerchant"},
+	}
+}
+
+// bench is one engine on one shelf with one platform behind all operations.
+type bench struct {
+	t        *testing.T
+	shelf    *shelf
+	platform *platform
+	ledger   *ledger
+	engine   *txn.Engine
+	opts     txn.Options
+	policies []txn.Policy
+	stop     context.CancelFunc
+	done     chan struct{}
+
+	mu      sync.Mutex
+	changes []*txn.Request
+}
+
+func newBench(t *testing.T, mend ...func(*bench)) *bench {
+	b := &bench{t: t, shelf: newShelf(), platform: &platform{}, ledger: &ledger{}, policies: policies()}
+	b.opts = txn.Options{
+		Identity: txn.Identity{Kiosk: 42, Salt: 7},
+		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Limits:   txn.Limits{CustomerHour: 1000, KioskHour: 100000},
+	}
+	for _, f := range mend {
+		f(b)
+	}
+	b.start()
+	return b
+}
+
+func (b *bench) start() {
+	o := b.opts
+	o.Store, o.Audit = b.shelf, b.ledger
+	for _, p := range b.policies {
+		o.Offers = append(o.Offers, txn.Offer{Policy: p, Provider: b.platform})
+	}
+	o.OnChange = func(r *txn.Request) { b.mu.Lock(); b.changes = append(b.changes, r); b.mu.Unlock() }
+	ctx, cancel := context.WithCancel(b.t.Context())
+	e, err := txn.NewEngine(ctx, o)
+	require.NoError(b.t, err)
+	b.engine, b.stop, b.done = e, cancel, make(chan struct{})
+	go func() {
+		defer close(b.done)
+		if err := e.Run(ctx); err != nil {
+			b.t.Error(err)
+		}
+	}()
+}
+
+func (b *bench) halt() { b.stop(); <-b.done }
+
+func (b *bench) restart() { b.halt(); b.start() }
+
+func (b *bench) ask(op txn.Operation, key, who string, sec ...string) *txn.Request {
+	b.t.Helper()
+	r, err := b.engine.Accept(b.t.Context(), ask(op, key, who, sec...))
+	require.NoError(b.t, err)
+	return r
+}
+
+func ask(op txn.Operation, key, who string, sec ...string) txn.New {
+	n := txn.New{Key: key, Operation: op, Fields: map[string]string{"phoneNo": who}}
+	if op == txn.PrepaidResetPIN {
+		n.Fields = map[string]string{"urn": who}
+	}
+	if len(sec) > 0 {
+		n.Secret = secret.Clone([]byte(sec[0]))
+	}
+	return n
+}
+
+func (b *bench) get(id string) *txn.Request {
+	b.t.Helper()
+	synctest.Wait()
+	r, err := b.engine.Get(b.t.Context(), id)
+	require.NoError(b.t, err)
+	return r
+}
+
+// after lets virtual time pass and reads the request.
+func (b *bench) after(d time.Duration, id string) *txn.Request {
+	b.t.Helper()
+	time.Sleep(d)
+	return b.get(id)
+}
+
+// states lists the states of a request in the order they were told.
+func (b *bench) states(id string) []txn.State {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	var out []txn.State
+	for _, r := range b.changes {
+		if r.ID == id {
+			out = append(out, r.State)
+		}
+	}
+	return out
+}
+
+const alice, bob = "081234567890", "081299999999"

@@ -1,0 +1,231 @@
+package txn
+
+import (
+	"container/heap"
+	"time"
+)
+
+// entry is what the engine remembers of a request between two looks at the
+// journal: enough to know what is due and whose turn it is, and no more, since
+// there may be a hundred thousand of them.
+type entry struct {
+	id       string
+	seq      uint64
+	op       Operation
+	customer string
+	state    State
+	await    Await
+	step     int
+	everSent bool
+	expires  time.Time
+	due      time.Time // NotBefore of the record
+	busy     bool      // one goroutine is at it; nobody else may touch the record
+	wake     time.Time // when the heap looks at it again
+	at       int       // place in the heap, -1 when not in it
+}
+
+// blocks reports whether later requests of the same customer must wait for it.
+// One that waits for the customer's own act does not: the agent is not in doubt
+// about it, and the customer may want something else meanwhile.
+func (e *entry) blocks() bool { return e.state.Open() && e.await == "" }
+
+// wakes is a heap of entries by wake.
+type wakes []*entry
+
+func (w wakes) Len() int           { return len(w) }
+func (w wakes) Less(i, j int) bool { return w[i].wake.Before(w[j].wake) }
+func (w wakes) Swap(i, j int)      { w[i], w[j] = w[j], w[i]; w[i].at, w[j].at = i, j }
+
+// Push implements heap.Interface.
+func (w *wakes) Push(x any) { e := x.(*entry); e.at = len(*w); *w = append(*w, e) }
+
+// Pop implements heap.Interface.
+func (w *wakes) Pop() any {
+	old := *w
+	e := old[len(old)-1]
+	old[len(old)-1] = nil
+	*w = old[:len(old)-1]
+	e.at = -1
+	return e
+}
+
+// keyed remembers a request key for as long as its record is kept.
+type keyed struct {
+	id      string
+	content string
+	done    chan struct{} // closed once the record is on disk or given up; nil for old ones
+}
+
+// kept is a finished record that waits to be deleted.
+type kept struct {
+	id    string
+	seq   uint64
+	key   string
+	until time.Time
+}
+
+// index is the engine's memory of the journal. It is rebuilt at start from the
+// records themselves, so it cannot disagree with them for longer than a run.
+// The engine's mutex guards it.
+type index struct {
+	seqs     map[string]uint64    // id → seq of every record kept
+	keys     map[string]keyed     // request key → request
+	open     map[string]*entry    // id → open request
+	line     map[string][]*entry  // customer → open requests in order
+	wakes    wakes                // open requests that are not busy
+	cooldown map[string]time.Time // customer + operation → until
+	recent   []stamp              // accepted within the last hour, in order
+	counts   map[string]int       // customer → how many of recent
+	kept     []kept               // finished, in order of closing
+	unres    map[string]uint64    // id → seq of unresolved requests
+}
+
+type stamp struct {
+	customer string
+	at       time.Time
+}
+
+func newIndex() index {
+	return index{
+		seqs: map[string]uint64{}, keys: map[string]keyed{}, open: map[string]*entry{},
+		line: map[string][]*entry{}, cooldown: map[string]time.Time{},
+		counts: map[string]int{}, unres: map[string]uint64{},
+	}
+}
+
+// put brings the index up to date with a record that is on disk.
+func (x *index) put(r *Request, retain time.Duration) *entry {
+	x.seqs[r.ID] = r.Seq
+	x.keys[r.Key] = keyed{id: r.ID, content: r.Content}
+	if r.Cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
+		x.cooldown[coolKey(r.Customer, r.Operation)] = r.Cooldown
+	}
+	e := x.open[r.ID]
+	if !r.State.Open() {
+		if e != nil {
+			x.drop(e)
+		}
+		if r.State == Unresolved {
+			x.unres[r.ID] = r.Seq
+			return nil
+		}
+		delete(x.unres, r.ID)
+		until := r.Closed.Add(retain)
+		if r.Cooldown.After(until) {
+			until = r.Cooldown
+		}
+		x.kept = append(x.kept, kept{id: r.ID, seq: r.Seq, key: r.Key, until: until})
+		return nil
+	}
+	if e == nil {
+		e = &entry{id: r.ID, seq: r.Seq, op: r.Operation, customer: r.Customer, at: -1}
+		x.open[r.ID] = e
+		x.line[r.Customer] = append(x.line[r.Customer], e)
+	}
+	e.state, e.await, e.step, e.expires, e.due = r.State, r.Await, r.Step, r.Expires, r.NotBefore
+	e.everSent = r.EverSent()
+	return e
+}
+
+func (x *index) drop(e *entry) {
+	delete(x.open, e.id)
+	x.unschedule(e)
+	l := x.line[e.customer]
+	for i := range l {
+		if l[i] == e {
+			l = append(l[:i], l[i+1:]...)
+			break
+		}
+	}
+	if len(l) == 0 {
+		delete(x.line, e.customer)
+		return
+	}
+	x.line[e.customer] = l
+}
+
+// head reports whether it is e's turn among the requests of its customer.
+func (x *index) head(e *entry) bool {
+	for _, o := range x.line[e.customer] {
+		if o == e {
+			return true
+		}
+		if o.blocks() {
+			return false
+		}
+	}
+	return true
+}
+
+// openFor finds the customer's open request for an operation.
+func (x *index) openFor(customer string, op Operation) *entry {
+	for _, e := range x.line[customer] {
+		if e.op == op {
+			return e
+		}
+	}
+	return nil
+}
+
+func (x *index) schedule(e *entry, wake time.Time) {
+	e.wake = wake
+	if e.at >= 0 {
+		heap.Fix(&x.wakes, e.at)
+		return
+	}
+	heap.Push(&x.wakes, e)
+}
+
+func (x *index) unschedule(e *entry) {
+	if e.at >= 0 {
+		heap.Remove(&x.wakes, e.at)
+	}
+}
+
+func coolKey(customer string, op Operation) string { return customer + "\x00" + string(op) }
+
+const limitWindow = time.Hour
+
+// count forgets what is older than the window and says how many were accepted
+// for the customer and in all.
+func (x *index) count(customer string, now time.Time) (ofCustomer, ofKiosk int) {
+	n := 0
+	for n < len(x.recent) && now.Sub(x.recent[n].at) >= limitWindow {
+		c := x.recent[n].customer
+		if x.counts[c]--; x.counts[c] <= 0 {
+			delete(x.counts, c)
+		}
+		n++
+	}
+	x.recent = append(x.recent[:0], x.recent[n:]...)
+	return x.counts[customer], len(x.recent)
+}
+
+func (x *index) accepted(customer string, at time.Time) {
+	x.recent = append(x.recent, stamp{customer, at})
+	x.counts[customer]++
+}
+
+// unaccept takes back the newest acceptance of a customer that came to nothing.
+func (x *index) unaccept(customer string) {
+	for i := len(x.recent) - 1; i >= 0; i-- {
+		if x.recent[i].customer == customer {
+			x.recent = append(x.recent[:i], x.recent[i+1:]...)
+			if x.counts[customer]--; x.counts[customer] <= 0 {
+				delete(x.counts, customer)
+			}
+			return
+		}
+	}
+}
+
+// freeAt is when the oldest request of the customer (of anyone, where empty)
+// leaves the window.
+func (x *index) freeAt(customer string, now time.Time) time.Time {
+	for _, s := range x.recent {
+		if customer == "" || s.customer == customer {
+			return s.at.Add(limitWindow)
+		}
+	}
+	return now
+}

@@ -1,0 +1,184 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+)
+
+// line is the engine's view of one provider: whether calls may go out, and when
+// to look again where they may not. The engine's mutex guards it.
+type line struct {
+	Link
+	prober   Prober // nil where the provider has none
+	fails    int    // in a row
+	silent   int    // calls in a row that got no answer at all
+	lastUsed time.Time
+}
+
+// silentLimit is after how many calls in a row without any answer a link counts
+// as down. One alone may be a slow customer record; three are a dead route, and
+// every further one would only add a doubt.
+const silentLimit = 3
+
+// allows reports whether a call may go out now.
+func (l *line) allows(now time.Time) bool {
+	if l.Up || !l.Known {
+		return true
+	}
+	// Without a probe the next call itself must be the one that finds out.
+	return l.prober == nil && !now.Before(l.NextTry)
+}
+
+func (l *line) up(now time.Time) (changed bool) {
+	changed = !l.Known || !l.Up
+	if changed {
+		l.Since = now
+	}
+	l.Known, l.Up, l.Held, l.Reason, l.fails, l.silent, l.NextTry = true, true, false, "", 0, 0, time.Time{}
+	l.lastUsed = now
+	return changed
+}
+
+func (l *line) down(why Reason, next time.Time, held bool, now time.Time) (changed bool) {
+	changed = !l.Known || l.Up || l.Reason != why || l.Held != held
+	if !l.Known || l.Up {
+		l.Since = now
+	}
+	l.Known, l.Up, l.Held, l.Reason, l.NextTry = true, false, held, why, next
+	l.fails++
+	l.lastUsed = now
+	return changed
+}
+
+// learn takes from an answer what it says of the link, and reports a change.
+func (l *line) learn(a Answer, t Timing, now time.Time) bool {
+	switch {
+	case a.Hold:
+		return l.down(a.Reason, now.Add(t.Hold), true, now)
+	case a.Outcome == NotSent && (a.Reason == ReasonLinkDown || a.Reason == ReasonLinkUntrusted):
+		return l.down(a.Reason, now.Add(backoff(t.RetryBase, t.RetryMax, l.fails)), false, now)
+	case a.Outcome == NotSent && a.Reason == ReasonThrottled:
+		wait := min(a.RetryAfter, t.RetryAfter)
+		if wait <= 0 {
+			wait = backoff(t.RetryBase, t.RetryMax, l.fails)
+		}
+		return l.down(a.Reason, now.Add(wait), false, now)
+	case a.HTTPStatus > 0:
+		return l.up(now)
+	case a.Outcome == Unknown:
+		l.silent++
+		if l.silent >= silentLimit {
+			return l.down(ReasonNoAnswer, now.Add(backoff(t.RetryBase, t.RetryMax, l.fails)), false, now)
+		}
+	}
+	return false
+}
+
+// watch looks at one provider's link for as long as ctx lives: at once, then
+// whenever a link that is down may be tried again, and now and then while no
+// traffic shows that it works. One probe at a time.
+func (e *Engine) watch(ctx context.Context, name string) {
+	for {
+		e.mu.Lock()
+		l := e.lines[name]
+		prober, now := l.prober, time.Now()
+		var wait time.Duration
+		switch {
+		case !l.Known:
+		case l.Up:
+			wait = l.lastUsed.Add(e.timing.Probe).Sub(now)
+		default:
+			wait = l.NextTry.Sub(now)
+		}
+		e.mu.Unlock()
+		if prober == nil {
+			return
+		}
+		if wait > 0 {
+			select {
+			case <-ctx.Done():
+				return
+			case <-e.nudge[name]:
+			case <-time.After(wait):
+			}
+			continue
+		}
+		e.probe(ctx, name, prober)
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+func (e *Engine) probe(ctx context.Context, name string, p Prober) {
+	pctx, cancel := context.WithTimeout(ctx, e.timing.Call)
+	err := p.Probe(pctx)
+	cancel()
+	if ctx.Err() != nil {
+		return
+	}
+	now := time.Now()
+	e.mu.Lock()
+	l := e.lines[name]
+	var changed bool
+	if err == nil {
+		changed = l.up(now)
+	} else {
+		why, held := ReasonLinkDown, false
+		var pe *ProbeError
+		if errors.As(err, &pe) {
+			why, held = pe.Reason, pe.Hold
+		}
+		next := now.Add(backoff(e.timing.RetryBase, e.timing.RetryMax, l.fails))
+		if held {
+			next = now.Add(e.timing.Hold)
+		}
+		changed = l.down(why, next, held, now)
+	}
+	link := l.Link
+	e.mu.Unlock()
+	if changed {
+		e.linkChanged(link, err)
+	}
+}
+
+// linkChanged tells everybody, and wakes what waited for the link.
+func (e *Engine) linkChanged(l Link, err error) {
+	if l.Up {
+		e.log.Info("provider link is up", "provider", l.Provider)
+	} else {
+		e.log.Warn("provider link is down", "provider", l.Provider, "reason", l.Reason, "held", l.Held, "next_try", l.NextTry, "error", err)
+	}
+	if e.onLink != nil {
+		e.onLink(l)
+	}
+	if l.Up {
+		e.wakeProvider(l.Provider)
+	}
+}
+
+// wakeProvider makes due what waits for a provider's link, after this kiosk's
+// own random share of the stagger, so that a branch network that comes back is
+// not met by every kiosk in the same second.
+func (e *Engine) wakeProvider(name string) {
+	wake := time.Now()
+	if s := e.timing.LinkStagger; s > 0 {
+		wake = wake.Add(time.Duration(rand.Int64N(int64(s))))
+	}
+	e.mu.Lock()
+	for _, en := range e.ix.open {
+		if en.busy || e.offers[en.op].Policy.Provider != name {
+			continue
+		}
+		if en.state == Queued || e.offers[en.op].Policy.Readback && en.await == "" {
+			en.due = wake
+		}
+		if en.at >= 0 && en.wake.After(wake) {
+			e.ix.schedule(en, wake)
+		}
+	}
+	e.mu.Unlock()
+	e.poke()
+}

@@ -1,0 +1,202 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"gardu/internal/secret"
+)
+
+// serve does the one thing that is due for a claimed entry.
+func (e *Engine) serve(ctx context.Context, en *entry) {
+	var after time.Duration
+	defer func() { e.release(en, after) }()
+
+	r, err := e.store.Get(ctx, en.seq)
+	if err != nil {
+		if ctx.Err() == nil {
+			e.log.Error("request cannot be read", "request", en.id, "error", err)
+		}
+		after = e.timing.RetryMax
+		return
+	}
+	of, ok := e.offers[r.Operation]
+	if !ok {
+		after = time.Hour // an operation that was configured once and is no more; an operator sees it
+		return
+	}
+	p := &of.Policy
+	now := time.Now()
+	if settleTime(r, p, now) {
+		after = e.save(ctx, r)
+		return
+	}
+	switch r.State {
+	case Queued:
+		after = e.send(ctx, r, of)
+	case Pending, InDoubt:
+		if r.Await != AwaitOTP && p.Readback {
+			after = e.inquire(ctx, r, of)
+		}
+	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
+		// Sending is never found here: whoever sends holds the claim, and a
+		// restart has turned it into a doubt.
+	}
+}
+
+// save puts a settled record on disk and tells who listens. Where the journal
+// does not take it, nothing is told, and the wait before trying again is returned.
+func (e *Engine) save(ctx context.Context, r *Request) time.Duration {
+	if err := e.store.Update(context.WithoutCancel(ctx), r, nil); err != nil {
+		e.log.Error("journal did not take a transition", "request", r.ID, "state", r.State, "error", err)
+		return e.timing.RetryBase
+	}
+	if r.State != Queued {
+		e.wipeVolatile(r.ID)
+	}
+	e.changed(r)
+	return 0
+}
+
+func (e *Engine) wipeVolatile(id string) {
+	e.mu.Lock()
+	s := e.volatile[id]
+	delete(e.volatile, id)
+	e.mu.Unlock()
+	s.Wipe()
+}
+
+// secretFor fetches the secret of the step, a copy that the caller wipes.
+func (e *Engine) secretFor(ctx context.Context, r *Request, p *Policy) (*secret.Value, error) {
+	if !needsSecret(r, p) {
+		return nil, nil
+	}
+	e.mu.Lock()
+	v := e.volatile[r.ID].Copy()
+	e.mu.Unlock()
+	if v != nil {
+		return v, nil
+	}
+	if r.Secret == "" {
+		return nil, ErrSecretLost
+	}
+	return e.store.Secret(ctx, r)
+}
+
+// send makes one attempt. The order is the promise: the attempt is on disk, the
+// audit record is written, and only then can the first byte leave.
+func (e *Engine) send(ctx context.Context, r *Request, of Offer) time.Duration {
+	p := &of.Policy
+	sec, err := e.secretFor(ctx, r, p)
+	if errors.Is(err, ErrSecretLost) {
+		closeAs(r, Expired, ReasonSecretLost, time.Now())
+		return e.save(ctx, r)
+	}
+	if err != nil {
+		e.log.Error("secret of a request cannot be opened", "request", r.ID, "error", err)
+		return e.timing.RetryMax
+	}
+	defer sec.Wipe()
+	serial, err := e.store.Serial(ctx)
+	if err != nil {
+		e.log.Error("journal gives no serial", "request", r.ID, "error", err)
+		return e.timing.RetryBase
+	}
+	r.Attempts = append(r.Attempts, Attempt{
+		Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: time.Now(),
+	})
+	r.State, r.Reason = Sending, ""
+	if err := e.audit.Record(ctx, ActSend, r, r.Last(), ""); err != nil {
+		e.log.Error("audit did not take the record before a send; nothing is sent", "request", r.ID, "error", err)
+		return e.timing.RetryMax
+	}
+	if err := e.store.Update(ctx, r, nil); err != nil {
+		// Nothing has left. Should the record be on disk all the same, the next
+		// attempt overwrites it; should the agent die first, it becomes a doubt,
+		// which is the safe side.
+		e.log.Error("journal did not take an attempt; nothing is sent", "request", r.ID, "error", err)
+		return e.timing.RetryBase
+	}
+	e.changed(r)
+
+	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
+	a := of.Provider.Submit(cctx, Call{
+		Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID,
+	})
+	cancel()
+	now := time.Now()
+	e.learn(p.Provider, a, now)
+	settleSubmit(r, p, e.timing, a, now)
+	if err := e.audit.Record(ctx, ActSent, r, r.Last(), ""); err != nil {
+		e.log.Error("audit did not take the record after a send", "request", r.ID, "error", err)
+	}
+	e.alarm(r, a)
+	return e.finish(ctx, r)
+}
+
+// finish keeps trying to put the outcome of a call on disk. What the provider
+// answered is known only here; letting go would turn an answer into a doubt.
+func (e *Engine) finish(ctx context.Context, r *Request) time.Duration {
+	for n := 0; ; n++ {
+		wait := e.save(ctx, r)
+		if wait == 0 {
+			return 0
+		}
+		select {
+		case <-ctx.Done():
+			return wait // the stored attempt has no end: a doubt after the restart
+		case <-time.After(backoff(e.timing.RetryBase, e.timing.RetryMax, n)):
+		}
+	}
+}
+
+// inquire asks the provider what became of a request.
+func (e *Engine) inquire(ctx context.Context, r *Request, of Offer) time.Duration {
+	q, ok := of.Provider.(Inquirer)
+	if !ok {
+		e.log.Error("policy promises a read-back that the provider does not have", "operation", r.Operation)
+		return e.timing.RetryMax
+	}
+	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
+	a := q.Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
+	cancel()
+	if ctx.Err() != nil {
+		return 0 // stopping; an inquiry cut short says nothing
+	}
+	now := time.Now()
+	e.learn(of.Policy.Provider, a, now)
+	settleInquiry(r, &of.Policy, e.timing, a, now)
+	e.alarm(r, a)
+	return e.save(ctx, r)
+}
+
+func (e *Engine) learn(provider string, a Answer, now time.Time) {
+	e.mu.Lock()
+	l := e.lines[provider]
+	changed := l.learn(a, e.timing, now)
+	link := l.Link
+	e.mu.Unlock()
+	if !changed {
+		return
+	}
+	select {
+	case e.nudge[provider] <- struct{}{}:
+	default:
+	}
+	e.linkChanged(link, nil)
+}
+
+func (e *Engine) alarm(r *Request, a Answer) {
+	if a.Alarm != "" {
+		e.log.Error("operator alarm", "request", r.ID, "operation", r.Operation, "code", a.Code, "alarm", a.Alarm)
+	}
+}
+
+func (e *Engine) newExternalID(ctx context.Context) (string, error) {
+	n, err := e.store.Serial(ctx)
+	if err != nil {
+		return "", err
+	}
+	return e.identity.ExternalID(n), nil
+}

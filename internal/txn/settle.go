@@ -1,0 +1,306 @@
+package txn
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Timing is how patient the engine is. Zero fields take the defaults.
+type Timing struct {
+	RetryBase   time.Duration // first wait after a failure to send; doubles, with full jitter
+	RetryMax    time.Duration // and never longer than this
+	RetryAfter  time.Duration // a provider's Retry-After is honoured up to this
+	Hold        time.Duration // how long a held provider is left alone
+	ReadBase    time.Duration // first wait before a read-back of a doubt; doubles, with full jitter
+	ReadMax     time.Duration //
+	Call        time.Duration // one call to a provider, from the first byte to the last
+	Probe       time.Duration // a link without traffic is looked at this often
+	Drain       time.Duration // how long calls under way may finish when the engine stops
+	Retain      time.Duration // finished requests are kept this long
+	LinkStagger time.Duration // when a link returns, each kiosk waits a random part of this
+}
+
+func (t Timing) withDefaults() Timing {
+	def := func(d *time.Duration, v time.Duration) {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	def(&t.RetryBase, time.Second)
+	def(&t.RetryMax, time.Minute)
+	def(&t.RetryAfter, 10*time.Minute)
+	def(&t.Hold, 15*time.Minute)
+	def(&t.ReadBase, 5*time.Second)
+	def(&t.ReadMax, time.Minute)
+	def(&t.Call, 30*time.Second)
+	def(&t.Probe, time.Minute)
+	def(&t.Drain, 10*time.Second)
+	def(&t.Retain, 48*time.Hour)
+	return t
+}
+
+// backoff is full jitter: anything from almost nothing to base doubled n times.
+// Kiosks that lost the same link at the same moment must not come back together.
+func backoff(base, limit time.Duration, n int) time.Duration {
+	d := limit
+	if n < 30 && base<<n < limit {
+		d = base << n
+	}
+	return base/8 + time.Duration(rand.Int64N(int64(d)))
+}
+
+// maxOTPTries bounds how often one OTP request may be answered wrongly here,
+// whatever the provider allows.
+const maxOTPTries = 3
+
+// settleSubmit makes of a sending request what the answer to its last attempt
+// says. It is the one place where a call's outcome becomes a state:
+//
+//	outcome       | earlier calls of this step | becomes
+//	NotSent       | none that may have arrived | queued again, or expired after its time, or cancelled where it may not wait
+//	NotSent       | one that may have arrived  | in_doubt, as before the call
+//	Unknown       | any                        | in_doubt
+//	WentPending   | any                        | pending; awaiting an OTP moves on to step 2
+//	WasRejected   | with an OTP wanted again   | pending, until the tries are used up
+//	WasRejected   | any                        | rejected
+//	HasSucceeded  | any                        | succeeded
+func settleSubmit(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
+	at := r.Last()
+	at.Ended, at.Outcome, at.Reason, at.Code = now, a.Outcome, a.Reason, a.Code
+	r.Code = a.Code
+	for k, v := range a.Data {
+		if r.Data == nil {
+			r.Data = make(map[string]string, len(a.Data))
+		}
+		r.Data[k] = v
+	}
+	if a.Text != "" {
+		if r.Data == nil {
+			r.Data = make(map[string]string, 1)
+		}
+		r.Data[DataAnswerText] = a.Text
+	}
+	if a.Cooldown > 0 {
+		r.Cooldown = now.Add(a.Cooldown)
+	}
+	switch a.Outcome {
+	case NotSent:
+		settleNotSent(r, p, t, a, now)
+	case WentPending:
+		pend(r, p, t, a, now)
+	case WasRejected:
+		if a.Await == AwaitOTP && otpTries(r) < maxOTPTries && now.Before(r.AwaitTill) {
+			r.State, r.Reason, r.Await, r.Secret = Pending, a.Reason, AwaitOTP, ""
+			r.NotBefore = r.AwaitTill
+			return
+		}
+		if a.Await == AwaitOTP {
+			a.Reason = ReasonOTPBlocked
+		}
+		closeAs(r, Rejected, a.Reason, now)
+	case HasSucceeded:
+		closeAs(r, Succeeded, a.Reason, now)
+	case Unknown:
+		doubt(r, p, t, a.Reason, now)
+	default:
+		// A provider that returns no outcome has told us nothing: that is a doubt.
+		at.Outcome = Unknown
+		doubt(r, p, t, ReasonUnreadable, now)
+	}
+}
+
+func settleNotSent(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
+	switch {
+	case r.MayHaveBeenSent():
+		doubt(r, p, t, a.Reason, now)
+	case a.Again && !r.triedAgain():
+		r.State, r.Reason, r.NotBefore = Queued, a.Reason, now
+	case !p.HoldOffline && r.Step == 1:
+		closeAs(r, Cancelled, ReasonOfflineRefused, now)
+	case !now.Before(r.Expires):
+		expire(r, now)
+	default:
+		wait := backoff(t.RetryBase, t.RetryMax, r.Tries)
+		if a.RetryAfter > 0 {
+			wait = min(a.RetryAfter, t.RetryAfter)
+		}
+		r.State, r.Reason, r.NotBefore = Queued, a.Reason, now.Add(wait)
+		r.Tries++
+	}
+}
+
+// triedAgain reports whether the attempt before the last one already was
+// answered "again": what was mended then did not help, so this is a failure like
+// any other and not a reason for a loop.
+func (r *Request) triedAgain() bool {
+	n := len(r.Attempts)
+	if n < 2 {
+		return false
+	}
+	prev, last := r.Attempts[n-2], r.Attempts[n-1]
+	return prev.Step == last.Step && prev.Outcome == NotSent && prev.Reason == last.Reason
+}
+
+func otpTries(r *Request) int {
+	n := 0
+	for i := range r.Attempts {
+		if r.Attempts[i].Step == r.Step && r.Attempts[i].Outcome == WasRejected {
+			n++
+		}
+	}
+	return n
+}
+
+// pend is for an answer that leaves something to do for somebody else.
+func pend(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
+	r.State, r.Reason, r.Await, r.Secret, r.Tries = Pending, a.Reason, a.Await, "", 0
+	r.DoubtFrom = now
+	switch a.Await {
+	case AwaitOTP:
+		r.Step++
+		r.AwaitTill = now.Add(a.AwaitFor)
+		r.NotBefore = r.AwaitTill
+	case AwaitLink:
+		r.AwaitTill = now.Add(a.AwaitFor)
+		r.NotBefore = now.Add(pageEvery(p))
+	default:
+		r.NotBefore = nextRead(r, p, t, now)
+	}
+}
+
+// pageEvery is the pause between read-backs while the customer is on the page;
+// a policy without one must not make the engine spin.
+func pageEvery(p *Policy) time.Duration { return max(p.ReadbackEvery, time.Second) }
+
+// doubt is for a call that may have had its effect.
+func doubt(r *Request, p *Policy, t Timing, why Reason, now time.Time) {
+	r.State, r.Reason, r.Await, r.Secret, r.Tries = InDoubt, why, "", "", 0
+	r.DoubtFrom = now
+	r.NotBefore = nextRead(r, p, t, now)
+}
+
+// nextRead is when a read-back is due; without one, when the doubt becomes unresolved.
+func nextRead(r *Request, p *Policy, t Timing, now time.Time) time.Time {
+	end := r.DoubtFrom.Add(p.Settle)
+	if !p.Readback {
+		return end
+	}
+	next := now.Add(backoff(t.ReadBase, t.ReadMax, r.Tries))
+	if quiet := r.DoubtFrom.Add(p.Quiet); now.Before(quiet) && next.After(quiet) {
+		next = quiet // the first moment at which "not there" counts
+	}
+	if next.After(end) {
+		next = end
+	}
+	return next
+}
+
+// settleInquiry makes of a pending or doubtful request what a read-back says:
+//
+//	the read-back says    | pending on the customer's page           | in doubt, or pending at the provider
+//	the effect is there   | succeeded                                | succeeded
+//	not there             | expired, once the page and the quiet time are over | Policy.NotThere, once the quiet time is over
+//	still at it, nothing  | asked again; unresolved after Settle     | asked again; unresolved after Settle
+func settleInquiry(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
+	if a.Code != "" {
+		r.Code = a.Code
+	}
+	onPage := r.State == Pending && r.Await == AwaitLink
+	from := r.DoubtFrom
+	if onPage {
+		from = r.AwaitTill
+	}
+	switch a.Outcome {
+	case HasSucceeded:
+		closeAs(r, Succeeded, ReasonConfirmed, now)
+		return
+	case WasRejected:
+		if !now.Before(from.Add(p.Quiet)) {
+			notThere(r, p, onPage, now)
+			return
+		}
+	case NotSent, Unknown, WentPending:
+	}
+	if !now.Before(from.Add(p.Settle)) {
+		closeAs(r, Unresolved, ReasonNoReadback, now)
+		return
+	}
+	r.Tries++
+	if onPage && now.Before(r.AwaitTill) {
+		r.Tries = 0
+		r.NotBefore = now.Add(pageEvery(p))
+		return
+	}
+	if onPage {
+		r.NotBefore = now.Add(backoff(t.ReadBase, t.ReadMax, min(r.Tries, 3)))
+		return
+	}
+	r.NotBefore = nextRead(r, p, t, now)
+}
+
+func notThere(r *Request, p *Policy, onPage bool, now time.Time) {
+	switch {
+	case onPage:
+		closeAs(r, Expired, ReasonLinkTimeout, now)
+	case p.NotThere == Expired, r.Operation == FinpayUnbind && r.Step == 1:
+		closeAs(r, Expired, ReasonNothingChanged, now)
+	default:
+		closeAs(r, Rejected, ReasonNotProcessed, now)
+	}
+}
+
+// settleTime makes of a request what the mere passing of time does, and reports
+// whether it did anything.
+func settleTime(r *Request, p *Policy, now time.Time) bool {
+	switch r.State {
+	case Queued:
+		if r.MayHaveBeenSent() || now.Before(r.Expires) {
+			return false
+		}
+		expire(r, now)
+		return true
+	case Pending:
+		if r.Await == AwaitOTP && !now.Before(r.AwaitTill) {
+			closeAs(r, Expired, ReasonOTPTimeout, now)
+			return true
+		}
+		if r.Await == "" && !p.Readback && !now.Before(r.DoubtFrom.Add(p.Settle)) {
+			closeAs(r, Unresolved, ReasonNoReadback, now)
+			return true
+		}
+	case InDoubt:
+		if !p.Readback && !now.Before(r.DoubtFrom.Add(p.Settle)) {
+			closeAs(r, Unresolved, ReasonNoReadback, now)
+			return true
+		}
+	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
+	}
+	return false
+}
+
+// settleRestart makes of a request what the agent finds when it starts: an
+// attempt that began and did not finish is a doubt.
+func settleRestart(r *Request, p *Policy, t Timing, now time.Time) bool {
+	if r.State != Sending {
+		return false
+	}
+	if at := r.Last(); at != nil && at.Outcome == 0 {
+		at.Ended, at.Outcome, at.Reason = now, Unknown, ReasonRestart
+	}
+	doubt(r, p, t, ReasonRestart, now)
+	return true
+}
+
+func expire(r *Request, now time.Time) {
+	why := ReasonWaitedTooLong
+	if r.Step > 1 {
+		why = ReasonOTPTimeout
+	}
+	closeAs(r, Expired, why, now)
+}
+
+func closeAs(r *Request, s State, why Reason, now time.Time) {
+	r.State, r.Reason, r.Await, r.Secret, r.Tries = s, why, "", "", 0
+	r.Closed = now
+	delete(r.Data, DataLinkURL) // a finished request needs its customer's link no more
+}
