@@ -1,0 +1,635 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	canary = "canary-token-8d1f"
+	fine   = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: application/json\r\n\r\n{}"
+)
+
+func post(url string) Request {
+	return Request{
+		Method: http.MethodPost, URL: url + "/v1.0/pin/reset?q=" + canary,
+		Header: http.Header{
+			"Authorization":   {"Bearer " + canary},
+			"Idempotency-Key": {"7"}, // what makes net/http repeat a request
+			"Content-Type":    {"application/json"},
+		},
+		Body: []byte(`{"otp":"` + canary + `"}`),
+	}
+}
+
+// failure asserts the error's type and that it holds nothing of the request.
+func failure(t *testing.T, err error) *Error {
+	t.Helper()
+	var e *Error
+	require.ErrorAs(t, err, &e)
+	require.NotContains(t, err.Error(), canary)
+	require.NotContains(t, fmt.Sprintf("%+v %#v", e, e), canary)
+	return e
+}
+
+func client(t *testing.T, o Options) *Client {
+	t.Helper()
+	c, err := New(o)
+	require.NoError(t, err)
+	t.Cleanup(c.Close)
+	return c
+}
+
+func tls13(t *testing.T, ca *authority) *tls.Config {
+	t.Helper()
+	return &tls.Config{Certificates: []tls.Certificate{ca.issue(t, nil)}, MinVersion: tls.VersionTLS13}
+}
+
+// answering sends fixed bytes after one whole request and ends the connection
+// with a TLS close.
+func answering(text string) func(*server, *tls.Conn) {
+	return func(s *server, c *tls.Conn) {
+		if _, _, more := s.request(c, bufio.NewReader(c)); more {
+			_, _ = io.WriteString(c, text)
+			_ = c.Close()
+		}
+	}
+}
+
+// keepAlive answers request after request.
+func keepAlive(s *server, c *tls.Conn) {
+	br := bufio.NewReader(c)
+	for {
+		if _, _, more := s.request(c, br); !more {
+			return
+		}
+		if _, err := io.WriteString(c, fine); err != nil {
+			return
+		}
+	}
+}
+
+func TestDoSendsAndReads(t *testing.T) {
+	ca := newAuthority(t)
+	type seen struct {
+		r    *http.Request
+		body string
+	}
+	got := make(chan seen, 1)
+	s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+		r, body, _ := s.request(c, bufio.NewReader(c))
+		got <- seen{r, string(body)}
+		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"+fine)
+	})
+	r, err := client(t, Options{CAFile: ca.file}).Do(t.Context(), post(s.url()))
+	require.NoError(t, err)
+	require.Equal(t, 200, r.Status)
+	require.Equal(t, "{}", string(r.Body))
+	require.Equal(t, "application/json", r.Header.Get("Content-Type"))
+	g := <-got
+	require.Equal(t, "/v1.0/pin/reset?q="+canary, g.r.RequestURI)
+	require.Equal(t, "identity", g.r.Header.Get("Accept-Encoding"))
+	require.Equal(t, "Bearer "+canary, g.r.Header.Get("Authorization"))
+	require.Equal(t, `{"otp":"`+canary+`"}`, g.body)
+	require.Equal(t, strings.TrimPrefix(s.url(), "https://"), g.r.Host)
+}
+
+func TestAnswersOfAnyStatusAreAnswers(t *testing.T) {
+	ca := newAuthority(t)
+	for _, tc := range []struct {
+		name, text string
+		status     int
+		body       string
+	}{
+		{"redirect is not followed", "HTTP/1.1 302 Found\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n", 302, ""},
+		{"server error", "HTTP/1.1 500 X\r\nContent-Length: 3\r\n\r\nabc", 500, "abc"},
+		{"chunked", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n", 200, "abc"},
+		{"until the end of the connection", "HTTP/1.1 200 OK\r\n\r\nabc", 200, "abc"},
+		{"gzip is not undone", "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 3\r\n\r\nabc", 200, "abc"},
+		{"a cookie is not kept", "HTTP/1.1 200 OK\r\nSet-Cookie: a=b\r\nContent-Length: 2\r\n\r\n{}", 200, "{}"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := serve(t, tls13(t, ca), answering(tc.text))
+			r, err := client(t, Options{CAFile: ca.file}).Do(t.Context(), post(s.url()))
+			require.NoError(t, err)
+			require.Equal(t, tc.status, r.Status)
+			require.Equal(t, tc.body, string(r.Body))
+			require.EqualValues(t, 1, s.requests.Load())
+		})
+	}
+}
+
+// TestSentIsExact holds every failure against what the server can have seen.
+func TestSentIsExact(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	short := Options{
+		CAFile: ca.file, DialTimeout: Duration(300 * time.Millisecond), TLSTimeout: Duration(300 * time.Millisecond),
+		HeaderTimeout: Duration(300 * time.Millisecond), Timeout: Duration(900 * time.Millisecond), MaxBody: 1000,
+	}
+	with := func(change func(*Options)) Options {
+		o := short
+		change(&o)
+		return o
+	}
+	good := tls13(t, ca)
+	for _, tc := range []struct {
+		name      string
+		opt       Options
+		conf      *tls.Config
+		behave    func(*server, *tls.Conn)
+		op        string
+		is        error
+		sent      bool
+		untrusted bool
+		hint      string
+	}{
+		{name: "certificate of another authority", opt: with(func(o *Options) { o.CAFile = other.file }), op: OpTLS, untrusted: true, hint: "ca_file"},
+		{name: "certificate for another name", conf: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{ca.issue(t, func(c *x509.Certificate) {
+			c.IPAddresses, c.DNSNames = nil, []string{"elsewhere.example"}
+		})}}, op: OpTLS, untrusted: true, hint: "base_url"},
+		{name: "certificate expired", conf: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{ca.issue(t, func(c *x509.Certificate) {
+			c.NotAfter = time.Now().Add(-time.Minute)
+		})}}, op: OpTLS, untrusted: true, hint: "date and time"},
+		{name: "key not pinned", opt: with(func(o *Options) {
+			o.PinSPKI = []string{base64.StdEncoding.EncodeToString(make([]byte, 32))}
+		}), op: OpTLS, untrusted: true, hint: "pin_spki"},
+		{name: "TLS 1.2 only", conf: &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: good.Certificates}, op: OpTLS, hint: "min_tls"}, //nolint:gosec // the server under test is the outdated one
+		{name: "another protocol only", conf: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"smtp"}, Certificates: good.Certificates}, op: OpTLS},
+		{name: "reset instead of an answer", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			reset(c)
+		}, op: OpReceive, sent: true},
+		{name: "reset before a request byte was read", behave: func(_ *server, c *tls.Conn) { reset(c) }, sent: true},
+		{name: "reset after the head", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+			time.Sleep(50 * time.Millisecond)
+			reset(c)
+		}, op: OpBody, sent: true},
+		{name: "closed instead of an answer", behave: answering(""), op: OpReceive, is: ErrTruncated, sent: true},
+		{name: "truncated head", behave: answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"), op: OpReceive, is: ErrTruncated, sent: true},
+		{name: "truncated header", behave: answering("HTTP/1.1 200 OK\r\nContent-Le"), op: OpReceive, is: ErrMalformed, sent: true},
+		{name: "truncated body", behave: answering("HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{"), op: OpBody, is: ErrTruncated, sent: true},
+		{name: "truncated chunk", behave: answering("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n20\r\n{"), op: OpBody, is: ErrTruncated, sent: true},
+		{name: "end without a TLS close", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n{")
+			_ = c.NetConn().Close()
+		}, op: OpBody, is: ErrTruncated, sent: true},
+		{name: "body too large", behave: answering("HTTP/1.1 200 OK\r\nContent-Length: 1001\r\n\r\n" + strings.Repeat("a", 1001)), op: OpBody, is: ErrTooLarge, sent: true},
+		{name: "endless body", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n\r\n")
+			for {
+				if _, err := c.Write(make([]byte, 4096)); err != nil {
+					return
+				}
+			}
+		}, op: OpBody, is: ErrTooLarge, sent: true},
+		{name: "endless head", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\n")
+			for {
+				if _, err := io.WriteString(c, "X-A: "+strings.Repeat("a", 1000)+"\r\n"); err != nil {
+					return
+				}
+			}
+		}, op: OpReceive, is: ErrTooLarge, sent: true},
+		{name: "not HTTP, and it repeats our token", behave: answering(canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
+		{name: "a bad header that repeats our token", behave: answering("HTTP/1.1 200 OK\r\n" + canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
+		{name: "interim answers without end", behave: answering(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50)), op: OpReceive, is: ErrMalformed, sent: true},
+		{name: "no answer", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			hang(c)
+		}, op: OpReceive, is: os.ErrDeadlineExceeded, sent: true},
+		{name: "no end of the body", behave: func(s *server, c *tls.Conn) {
+			s.request(c, bufio.NewReader(c))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+			hang(c)
+		}, op: OpBody, is: context.DeadlineExceeded, sent: true},
+		{name: "client certificate wanted", conf: &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, sent: true},
+		{name: "client certificate wanted, TLS 1.2", opt: with(func(o *Options) { o.MinTLS = "1.2" }), conf: &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, op: OpTLS}, //nolint:gosec // as above
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			if tc.opt.CAFile == "" {
+				tc.opt = short
+			}
+			if tc.conf == nil {
+				tc.conf = good
+			}
+			if tc.behave == nil {
+				tc.behave = keepAlive
+			}
+			s := serve(t, tc.conf, tc.behave)
+			_, err := client(t, tc.opt).Do(t.Context(), post(s.url()))
+			e := failure(t, err)
+			require.Equal(t, tc.sent, e.Sent, "%v", err)
+			require.Equal(t, tc.untrusted, e.Untrusted, "%v", err)
+			if tc.op != "" {
+				require.Equal(t, tc.op, e.Op, "%v", err)
+			}
+			if tc.is != nil {
+				require.ErrorIs(t, err, tc.is)
+			}
+			require.Contains(t, e.Hint, tc.hint)
+			require.LessOrEqual(t, s.requests.Load(), int64(1), "the request was repeated")
+			if !tc.sent {
+				require.Zero(t, s.bytes.Load()+s.requests.Load(), "Sent is false and the server saw it")
+			}
+		})
+	}
+}
+
+func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
+	ca := newAuthority(t)
+	short := Options{CAFile: ca.file, DialTimeout: Duration(300 * time.Millisecond), TLSTimeout: Duration(300 * time.Millisecond)}
+	listen := func(t *testing.T) net.Listener {
+		ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = ln.Close() })
+		return ln
+	}
+	t.Run("refused", func(t *testing.T) {
+		ln := listen(t)
+		require.NoError(t, ln.Close())
+		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Equal(t, OpConnect, e.Op)
+	})
+	t.Run("no such name", func(t *testing.T) {
+		_, err := client(t, short).Do(t.Context(), post("https://nowhere.invalid"))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Contains(t, []string{OpResolve, OpConnect}, e.Op)
+	})
+	t.Run("silent in the handshake", func(t *testing.T) {
+		ln := listen(t) // the kernel accepts, nobody answers
+		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Equal(t, OpTLS, e.Op)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+	t.Run("plain HTTP on the port", func(t *testing.T) {
+		ln := listen(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := ln.Accept()
+			if err == nil {
+				_, _ = io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n"+canary)
+				_, _ = io.CopyN(io.Discard, c, 1)
+				_ = c.Close()
+			}
+		}()
+		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Contains(t, e.Hint, "does not speak TLS")
+		<-done
+	})
+	t.Run("closed in the handshake", func(t *testing.T) {
+		ln := listen(t)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			if c, err := ln.Accept(); err == nil {
+				_, _ = io.CopyN(io.Discard, c, 10)
+				_ = c.Close()
+			}
+		}()
+		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Equal(t, OpTLS, e.Op)
+		<-done
+	})
+	t.Run("context already over", func(t *testing.T) {
+		s := serve(t, tls13(t, ca), keepAlive)
+		c := client(t, short)
+		require.NoError(t, c.Connect(t.Context(), s.url())) // an idle connection is there to be misused
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		_, err := c.Do(ctx, post(s.url()))
+		require.False(t, failure(t, err).Sent)
+		require.ErrorIs(t, err, context.Canceled)
+		require.Zero(t, s.requests.Load())
+	})
+	for name, r := range map[string]Request{
+		"plain http":         {Method: "POST", URL: "http://127.0.0.1/" + canary},
+		"user name":          {Method: "POST", URL: "https://" + canary + "@127.0.0.1/"},
+		"no URL":             {Method: "POST", URL: "https://127.0.0.1:x/" + canary},
+		"no method":          {URL: "https://127.0.0.1/"},
+		"line break":         {Method: "POST", URL: "https://127.0.0.1/", Header: http.Header{"Authorization": {canary + "\r\nX: y"}}},
+		"header of our own":  {Method: "POST", URL: "https://127.0.0.1/", Header: http.Header{"content-length": {canary}}},
+		"bad name of header": {Method: "POST", URL: "https://127.0.0.1/", Header: http.Header{"a:b": {canary}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := client(t, short).Do(t.Context(), r)
+			e := failure(t, err)
+			require.False(t, e.Sent)
+			require.Equal(t, OpRequest, e.Op)
+		})
+	}
+}
+
+func TestContextEndsAnExchange(t *testing.T) {
+	ca := newAuthority(t)
+	arrived := make(chan struct{})
+	s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+		s.request(c, bufio.NewReader(c))
+		close(arrived)
+		hang(c)
+	})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-arrived
+		cancel()
+	}()
+	_, err := client(t, Options{CAFile: ca.file}).Do(ctx, post(s.url()))
+	require.True(t, failure(t, err).Sent)
+	require.ErrorIs(t, err, context.Canceled)
+}
+
+func TestConnectionsAreReused(t *testing.T) {
+	ca := newAuthority(t)
+	s := serve(t, tls13(t, ca), keepAlive)
+	c := client(t, Options{CAFile: ca.file})
+	require.NoError(t, c.Connect(t.Context(), s.url()))
+	for range 5 {
+		_, err := c.Do(t.Context(), post(s.url()))
+		require.NoError(t, err)
+	}
+	require.EqualValues(t, 1, s.accepted.Load())
+	require.EqualValues(t, 5, s.requests.Load())
+}
+
+func TestConnectionIsNotReused(t *testing.T) {
+	ca := newAuthority(t)
+	for _, tc := range []struct{ name, text string }{
+		{"connection: close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"},
+		{"bytes after the answer", fine + "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"},
+		{"HTTP/1.0", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\n{}"},
+		{"switching protocols", "HTTP/1.1 101 Switching Protocols\r\n\r\n"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+				br := bufio.NewReader(c)
+				for {
+					if _, _, more := s.request(c, br); !more {
+						return
+					}
+					_, _ = io.WriteString(c, tc.text)
+				}
+			})
+			c := client(t, Options{CAFile: ca.file})
+			for range 2 {
+				r, err := c.Do(t.Context(), post(s.url()))
+				require.NoError(t, err)
+				require.NotEqual(t, "forged", string(r.Body))
+			}
+			require.EqualValues(t, 2, s.accepted.Load())
+		})
+	}
+	t.Run("unused too long", func(t *testing.T) {
+		s := serve(t, tls13(t, ca), keepAlive)
+		c := client(t, Options{CAFile: ca.file, IdleTimeout: 1})
+		for range 2 {
+			_, err := c.Do(t.Context(), post(s.url()))
+			require.NoError(t, err)
+		}
+		require.EqualValues(t, 2, s.accepted.Load())
+	})
+}
+
+// TestDeadIdleConnection: a peer that closed an idle connection is noticed before
+// a byte is written; one that dies with the request in flight is never asked again.
+func TestDeadIdleConnection(t *testing.T) {
+	ca := newAuthority(t)
+	for _, tc := range []struct {
+		name string
+		end  func(c *tls.Conn)
+	}{
+		{"closed by TLS", func(c *tls.Conn) { _ = c.Close() }},
+		{"closed by TCP", func(c *tls.Conn) { _ = c.NetConn().Close() }},
+		{"reset", reset},
+		{"sent something unasked", func(c *tls.Conn) { _, _ = io.WriteString(c, fine) }},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			ended := make(chan struct{}, 8)
+			s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+				s.request(c, bufio.NewReader(c))
+				_, _ = io.WriteString(c, fine)
+				tc.end(c)
+				ended <- struct{}{}
+				hang(c)
+			})
+			c := client(t, Options{CAFile: ca.file})
+			for range 3 {
+				_, err := c.Do(t.Context(), post(s.url()))
+				require.NoError(t, err)
+				<-ended
+				time.Sleep(20 * time.Millisecond) // let loopback deliver the end
+			}
+			require.EqualValues(t, 3, s.requests.Load())
+			require.EqualValues(t, 3, s.accepted.Load())
+		})
+	}
+	t.Run("dies with the request in flight", func(t *testing.T) {
+		s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+			br := bufio.NewReader(c)
+			s.request(c, br)
+			_, _ = io.WriteString(c, fine)
+			s.request(c, br)
+			reset(c)
+		})
+		c := client(t, Options{CAFile: ca.file})
+		_, err := c.Do(t.Context(), post(s.url()))
+		require.NoError(t, err)
+		_, err = c.Do(t.Context(), post(s.url()))
+		require.True(t, failure(t, err).Sent)
+		time.Sleep(50 * time.Millisecond)
+		require.EqualValues(t, 2, s.requests.Load(), "a request was repeated behind the caller's back")
+		require.EqualValues(t, 1, s.accepted.Load())
+	})
+}
+
+func TestTrust(t *testing.T) {
+	ca := newAuthority(t)
+	conf := tls13(t, ca)
+	sum := sha256.Sum256(conf.Certificates[0].Leaf.RawSubjectPublicKeyInfo)
+	caSum := sha256.Sum256(ca.cert.RawSubjectPublicKeyInfo)
+	b64 := base64.StdEncoding.EncodeToString
+	mine := ca.issue(t, nil)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	for _, tc := range []struct {
+		name string
+		opt  Options
+		conf *tls.Config
+	}{
+		{"pinned leaf", Options{PinSPKI: []string{b64(sum[:])}}, conf},
+		{"pinned authority, second pin", Options{PinSPKI: []string{b64(make([]byte, 32)), b64(caSum[:])}}, conf},
+		{"client certificate", Options{Certificate: &mine}, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: conf.Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}},
+		{"TLS 1.2 allowed", Options{MinTLS: "1.2"}, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates}}, //nolint:gosec // the setting under test
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := serve(t, tc.conf, keepAlive)
+			tc.opt.CAFile = ca.file
+			_, err := client(t, tc.opt).Do(t.Context(), post(s.url()))
+			require.NoError(t, err)
+		})
+	}
+	t.Run("TLS 1.2 without AEAD is refused", func(t *testing.T) {
+		s := serve(t, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, keepAlive) //nolint:gosec // as above
+		_, err := client(t, Options{CAFile: ca.file, MinTLS: "1.2"}).Do(t.Context(), post(s.url()))
+		require.False(t, failure(t, err).Sent)
+	})
+}
+
+func TestProxy(t *testing.T) {
+	ca := newAuthority(t)
+	s := serve(t, tls13(t, ca), keepAlive)
+	proxy := func(t *testing.T, status string) (string, *string) {
+		ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		asked := new(string)
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			defer func() { _ = c.Close() }()
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				return
+			}
+			*asked = r.Method + " " + r.Host
+			_, _ = io.WriteString(c, "HTTP/1.1 "+status+"\r\n\r\n")
+			up, err := new(net.Dialer).DialContext(context.Background(), "tcp", r.Host)
+			if err != nil || !strings.HasPrefix(status, "200") {
+				return
+			}
+			defer func() { _ = up.Close() }()
+			go func() { _, _ = io.Copy(up, c); _ = up.Close() }()
+			_, _ = io.Copy(c, up)
+		}()
+		t.Cleanup(func() { _ = ln.Close(); s.closeAll(); <-done })
+		return "http://" + ln.Addr().String(), asked
+	}
+	t.Run("tunnels", func(t *testing.T) {
+		p, asked := proxy(t, "200 OK")
+		c := client(t, Options{CAFile: ca.file, Proxy: p})
+		for range 2 {
+			_, err := c.Do(t.Context(), post(s.url()))
+			require.NoError(t, err)
+		}
+		require.Equal(t, "CONNECT "+strings.TrimPrefix(s.url(), "https://"), *asked)
+	})
+	t.Run("refuses", func(t *testing.T) {
+		p, _ := proxy(t, "407 Proxy Authentication Required")
+		_, err := client(t, Options{CAFile: ca.file, Proxy: p}).Do(t.Context(), post(s.url()))
+		e := failure(t, err)
+		require.False(t, e.Sent)
+		require.Equal(t, OpProxy, e.Op)
+		require.Contains(t, err.Error(), "407")
+	})
+	t.Run("environment does not count", func(t *testing.T) {
+		t.Setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+		_, err := client(t, Options{CAFile: ca.file}).Do(t.Context(), post(s.url()))
+		require.NoError(t, err)
+	})
+}
+
+func TestOptionsNameTheWrongSetting(t *testing.T) {
+	empty := filepath.Join(t.TempDir(), "empty.pem")
+	require.NoError(t, os.WriteFile(empty, nil, 0o600))
+	for _, tc := range []struct {
+		name string
+		opt  Options
+		want string
+	}{
+		{"min_tls", Options{MinTLS: "1.1"}, "min_tls"},
+		{"ca_file missing", Options{CAFile: "/nonexistent.pem"}, "ca_file"},
+		{"ca_file empty", Options{CAFile: empty}, "holds no certificate"},
+		{"pin_spki", Options{PinSPKI: []string{"abc"}}, "pin_spki"},
+		{"proxy with a password", Options{Proxy: "http://u:" + canary + "@h:1"}, "proxy"},
+		{"proxy without a port", Options{Proxy: "http://h"}, "proxy"},
+		{"socks", Options{Proxy: "socks5://h:1"}, "proxy"},
+		{"timeout", Options{Timeout: -1}, "timeout"},
+		{"max_body", Options{MaxBody: -1}, "max_body"},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			_, err := New(tc.opt)
+			require.ErrorContains(t, err, tc.want)
+			require.NotContains(t, err.Error(), canary)
+		})
+	}
+}
+
+func TestBodyBufferIsCleared(t *testing.T) {
+	u, _, err := target("https://127.0.0.1/x")
+	require.NoError(t, err)
+	r := post("https://127.0.0.1")
+	m, err := encode(r, u)
+	require.NoError(t, err)
+	all := m.Bytes()
+	require.Contains(t, string(all), canary)
+	require.Equal(t, len(all), cap(all), "the buffer grew, so an uncleared copy was left behind")
+	clearBytes(m)
+	require.Equal(t, make([]byte, len(all)), all)
+	require.Contains(t, string(r.Body), canary, "the caller's body is the caller's")
+}
+
+func TestDuration(t *testing.T) {
+	var d Duration
+	require.NoError(t, d.UnmarshalText([]byte("1m30s")))
+	require.Equal(t, 90*time.Second, time.Duration(d))
+	b, err := d.MarshalText()
+	require.NoError(t, err)
+	require.Equal(t, "1m30s", string(b))
+	require.ErrorContains(t, d.UnmarshalText([]byte("30")), `write for example "30s"`)
+}
+
+// FuzzAnswer: whatever the peer sends, the exchange ends, and an error shows
+// nothing of what was sent.
+func FuzzAnswer(f *testing.F) {
+	for _, s := range []string{
+		fine, "", "HTTP/1.1 200 OK\r\n\r\n{}", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+		"HTTP/1.1 100 Continue\r\n\r\n" + fine, "HTTP/1.1 099 X\r\n\r\n", canary, "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, in []byte) {
+		resp, err := readHead(bufio.NewReader(strings.NewReader(string(in))), http.MethodPost)
+		if err == nil {
+			require.GreaterOrEqual(t, resp.StatusCode, 100)
+			_, err = io.ReadAll(io.LimitReader(resp.Body, 1000))
+			_ = resp.Body.Close()
+		}
+		if err != nil {
+			e := exchangeError(OpReceive, "h:1", ended(err))
+			require.True(t, e.Sent)
+			require.NotContains(t, e.Error(), canary)
+		}
+	})
+}

@@ -1,0 +1,147 @@
+package wire
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// conn is one TLS connection to one host, used by one exchange at a time.
+type conn struct {
+	*tls.Conn
+	raw  *rawConn
+	idle time.Time // since when unused
+}
+
+// rawConn is the TCP connection below TLS. While peeking, Read does not wait.
+type rawConn struct {
+	net.Conn
+	peeking bool
+	ended   bool // TCP ended; crypto/tls does not tell that from a TLS close
+}
+
+// errNothing is what a peeking Read says when there is nothing to read. It is a
+// temporary net.Error, because crypto/tls goes on after those only.
+type errNothing struct{}
+
+func (errNothing) Error() string   { return "nothing to read" }
+func (errNothing) Timeout() bool   { return true }
+func (errNothing) Temporary() bool { return true }
+
+func (c *rawConn) Read(p []byte) (int, error) {
+	if !c.peeking {
+		n, err := c.Conn.Read(p)
+		c.ended = c.ended || errors.Is(err, io.EOF)
+		return n, err
+	}
+	sc, ok := c.Conn.(syscall.Conn)
+	if !ok {
+		return 0, io.EOF
+	}
+	rc, err := sc.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var n int
+	var rerr error
+	err = rc.Read(func(fd uintptr) bool {
+		n, rerr = syscall.Read(int(fd), p)
+		return true
+	})
+	switch {
+	case err != nil:
+		return 0, err
+	case errors.Is(rerr, syscall.EAGAIN), errors.Is(rerr, syscall.EINTR):
+		return 0, errNothing{}
+	case rerr != nil:
+		return 0, rerr
+	case n == 0:
+		return 0, io.EOF
+	}
+	return n, nil
+}
+
+// alive reports whether the peer has neither closed an idle connection nor sent
+// something nobody asked for.
+func (c *conn) alive() bool {
+	c.raw.peeking = true
+	defer func() { c.raw.peeking = false }()
+	var b [1]byte
+	n, err := c.Read(b[:])
+	return n == 0 && errors.Is(err, errNothing{})
+}
+
+// dial makes a new connection, handshake included. Not one byte of a request has
+// left when it returns, whatever it returns.
+func (c *Client) dial(ctx context.Context, addr, name string) (*conn, error) {
+	to := addr
+	if c.proxy != "" {
+		to = c.proxy
+	}
+	d := net.Dialer{Timeout: time.Duration(c.opt.DialTimeout)}
+	tcp, err := d.DialContext(ctx, "tcp", to)
+	if err != nil {
+		e := dialError(addr, orContext(ctx, err))
+		if c.proxy != "" {
+			e.Op, e.Hint = OpProxy, "check the proxy setting"
+		}
+		return nil, e
+	}
+	if c.proxy != "" {
+		if err := c.tunnel(ctx, tcp, addr); err != nil {
+			_ = tcp.Close()
+			return nil, &Error{Op: OpProxy, Host: addr, Err: orContext(ctx, err), Hint: "check the proxy setting and whether the proxy allows this host"}
+		}
+	}
+	raw := &rawConn{Conn: tcp}
+	conf := c.tls.Clone()
+	conf.ServerName = name
+	t := tls.Client(raw, conf)
+	hctx, cancel := context.WithTimeout(ctx, time.Duration(c.opt.TLSTimeout))
+	defer cancel()
+	if err := t.HandshakeContext(hctx); err != nil {
+		_ = tcp.Close()
+		return nil, tlsError(addr, orContext(hctx, err))
+	}
+	return &conn{Conn: t, raw: raw}, nil
+}
+
+// tunnel asks the proxy for a connection to addr.
+func (c *Client) tunnel(ctx context.Context, tcp net.Conn, addr string) error {
+	stop := context.AfterFunc(ctx, func() { _ = tcp.Close() })
+	defer stop()
+	if err := tcp.SetDeadline(time.Now().Add(time.Duration(c.opt.DialTimeout))); err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(tcp, "CONNECT %s HTTP/1.1\r\nHost: %s\r\n\r\n", addr, addr); err != nil {
+		return err
+	}
+	br := bufio.NewReader(io.LimitReader(tcp, maxHead))
+	resp, err := http.ReadResponse(br, &http.Request{Method: http.MethodConnect})
+	if err != nil {
+		return cause(err)
+	}
+	_ = resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("the proxy answered %d", resp.StatusCode)
+	}
+	if br.Buffered() > 0 {
+		return errors.New("the proxy sent bytes before the handshake")
+	}
+	return tcp.SetDeadline(time.Time{})
+}
+
+// orContext prefers the context's reason: a closed connection is only its echo.
+func orContext(ctx context.Context, err error) error {
+	if cerr := ctx.Err(); cerr != nil {
+		return cerr
+	}
+	return err
+}
