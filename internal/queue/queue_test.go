@@ -1,0 +1,189 @@
+package queue_test
+
+import (
+	"context"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"go.etcd.io/bbolt"
+
+	"gardu/internal/queue"
+	"gardu/internal/secret"
+	"gardu/internal/txn"
+)
+
+// memKEK is a key encryption key in memory: real AES-GCM, no token.
+type memKEK struct {
+	id   string
+	aead cipher.AEAD
+	fail atomic.Pointer[error] // what every call answers while set
+}
+
+func newKEK(t testing.TB, id string) *memKEK {
+	t.Helper()
+	key := make([]byte, 32)
+	_, err := rand.Read(key)
+	require.NoError(t, err)
+	return kekOf(t, id, key)
+}
+
+func kekOf(t testing.TB, id string, key []byte) *memKEK {
+	t.Helper()
+	block, err := aes.NewCipher(key)
+	require.NoError(t, err)
+	a, err := cipher.NewGCMWithRandomNonce(block)
+	require.NoError(t, err)
+	return &memKEK{id: id, aead: a}
+}
+
+func (k *memKEK) ID() string { return k.id }
+
+func (k *memKEK) broken() error {
+	if p := k.fail.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+func (k *memKEK) Wrap(_ context.Context, plaintext, aad []byte) ([]byte, error) {
+	if err := k.broken(); err != nil {
+		return nil, err
+	}
+	return k.aead.Seal(nil, nil, plaintext, aad), nil
+}
+
+func (k *memKEK) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
+	if err := k.broken(); err != nil {
+		return nil, err
+	}
+	p, err := k.aead.Open(nil, nil, wrapped, aad)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap: %w", queue.ErrKeyMismatch)
+	}
+	return p, nil
+}
+
+// options gives a journal in a folder of its own. After the test the file is
+// held against bbolt's own check.
+func options(t testing.TB) queue.Options {
+	t.Helper()
+	dir := t.TempDir()
+	opt := queue.Options{
+		Path:    filepath.Join(dir, "journal.db"),
+		KeyDir:  filepath.Join(dir, "keys"),
+		KEK:     newKEK(t, "journal-kek"),
+		PINKEK:  newKEK(t, "journal-pin-kek"),
+		Kiosk:   4711,
+		Reserve: -1,
+
+		DangerousAllowKeyDirOnDisk: true,
+	}
+	t.Cleanup(func() { boltCheck(t, opt.Path) })
+	return opt
+}
+
+// boltCheck runs bbolt's own check of the closed file.
+func boltCheck(t testing.TB, path string) {
+	t.Helper()
+	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: time.Second, ReadOnly: true, PreLoadFreelist: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, db.Close()) }()
+	require.NoError(t, db.View(func(tx *bbolt.Tx) error {
+		var errs []error
+		for err := range tx.Check() {
+			errs = append(errs, err)
+		}
+		return errors.Join(errs...)
+	}))
+}
+
+func open(t testing.TB, opt queue.Options) *queue.DB {
+	t.Helper()
+	db, err := queue.Open(t.Context(), opt)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+	return db
+}
+
+func newID() string { return rand.Text() }
+
+func request(phone string) *txn.Request {
+	now := time.Date(2026, 5, 4, 9, 30, 0, 123456789, time.UTC)
+	return &txn.Request{
+		ID:        newID(),
+		Key:       "key-" + rand.Text(),
+		Content:   "00ff",
+		Operation: txn.PrepaidResetPIN,
+		Customer:  "prepaid:" + phone,
+		Fields:    map[string]string{"phoneNumber": phone},
+		Reference: "12345678901234",
+		Created:   now,
+		Expires:   now.Add(time.Hour),
+		State:     txn.Queued,
+		Step:      1,
+	}
+}
+
+func pin(s string) *secret.Value { return secret.Clone([]byte(s)) }
+
+func TestWhatWasAddedComesBack(t *testing.T) {
+	opt := options(t)
+	db := open(t, opt)
+	r := request("081234567890")
+	require.NoError(t, db.Add(t.Context(), r, nil))
+	require.Equal(t, uint64(1), r.Seq)
+
+	r.State, r.Attempts = txn.Sending, []txn.Attempt{{Step: 1, Serial: 7, ExternalID: "x", Began: r.Created}}
+	require.NoError(t, db.Update(t.Context(), r, nil))
+	got, err := db.Get(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+
+	require.NoError(t, db.Close())
+	db = open(t, opt)
+	got, err = db.Get(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, r, got)
+	require.NoError(t, db.Delete(t.Context(), []uint64{1, 99}))
+	_, err = db.Get(t.Context(), 1)
+	require.ErrorIs(t, err, txn.ErrNotFound)
+	require.ErrorIs(t, db.Update(t.Context(), r, nil), txn.ErrNotFound)
+}
+
+func TestSecretLivesUntilTheRecordHasNone(t *testing.T) {
+	opt := options(t)
+	db := open(t, opt)
+	r := request("081234567890")
+	r.Secret = txn.SecretPIN
+	require.NoError(t, db.Add(t.Context(), r, pin("493817")))
+	for range 2 {
+		v, err := db.Secret(t.Context(), r)
+		require.NoError(t, err)
+		require.Equal(t, "493817", string(v.Bytes()))
+		r.State = txn.Sending
+		require.NoError(t, db.Update(t.Context(), r, nil))
+		require.NoError(t, db.Close())
+		db = open(t, opt)
+	}
+	require.Len(t, keyFiles(t, opt), 1)
+	r.Secret = ""
+	require.NoError(t, db.Update(t.Context(), r, nil))
+	require.Empty(t, keyFiles(t, opt))
+	_, err := db.Secret(t.Context(), r)
+	require.ErrorIs(t, err, txn.ErrSecretLost)
+}
+
+func keyFiles(t testing.TB, opt queue.Options) []string {
+	t.Helper()
+	list, err := filepath.Glob(filepath.Join(opt.KeyDir, "*"))
+	require.NoError(t, err)
+	return list
+}

@@ -1,0 +1,176 @@
+package queue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"go.etcd.io/bbolt"
+	"golang.org/x/sys/unix"
+
+	"gardu/internal/txn"
+)
+
+// doubt is a commit of which only the file can say whether it is on disk: bbolt
+// returns an error for a commit whose second sync failed, and yet shows it.
+type doubt struct {
+	base     []byte // the sealed state that the commit was built on
+	state    []byte // the sealed state that it would have left; nil where it never got so far
+	ops      []*op
+	answered bool // with ErrStoreUnknown; what is left is to settle
+}
+
+// inDoubt closes the file, reads back from the disk what became of the commit,
+// and answers. Only where that is not possible is the answer ErrStoreUnknown.
+func (w *writer) inDoubt(d doubt, cause error) {
+	w.db.opt.Log.Error("commit_failed", "error", cause, "operations", len(d.ops))
+	w.doubts = append(w.doubts, d)
+	w.db.shut(cause)
+	w.lastReopen = time.Time{}
+	if err := w.reopen(); err == nil {
+		return
+	}
+	for i := range w.doubts {
+		if w.doubts[i].answered {
+			continue
+		}
+		w.doubts[i].answered = true
+		for _, o := range w.doubts[i].ops {
+			o.answer(fmt.Errorf("%w: %w", txn.ErrStoreUnknown, cause))
+		}
+	}
+}
+
+// errForeign: while the file was closed somebody else wrote to it.
+var errForeign = errors.New("another process changed the journal while it was closed; restart the agent")
+
+// reopen opens the file again after an error and settles the doubts. It tries at
+// most once in reopenEvery; until it succeeds the answer is ErrDown.
+func (w *writer) reopen() error {
+	if time.Since(w.lastReopen) < reopenEvery {
+		return w.db.downError()
+	}
+	w.lastReopen = time.Now()
+	if err := w.tryReopen(); err != nil {
+		w.db.shut(err)
+		return w.db.downError()
+	}
+	w.db.opt.Log.Info("journal_open_again")
+	return nil
+}
+
+func (w *writer) tryReopen() error {
+	forgetPages(w.db.opt.Path)
+	h, err := openBolt(&w.db.opt)
+	if err != nil {
+		return err
+	}
+	if err := w.takeOver(h); err != nil {
+		_ = h.Close()
+		return err
+	}
+	return nil
+}
+
+// takeOver finds out which of the doubtful commits are in the file, proves with
+// a commit of its own that the disk takes writes again, and goes on from there.
+func (w *writer) takeOver(h *bbolt.DB) error {
+	l, err := load(h)
+	if err != nil {
+		return err
+	}
+	if l.journal != w.db.id || !w.ours(l.state) {
+		return errForeign
+	}
+	id, err := stateKey(l.state)
+	if err != nil {
+		return err
+	}
+	key := w.db.dataKey(id)
+	if key == nil {
+		return errForeign
+	}
+	st, err := openState(key, w.db.id, l.state)
+	if err != nil {
+		return err
+	}
+	proof := doubt{base: l.state, state: st.seal(key, w.db.id), answered: true}
+	if err := h.Update(func(tx *bbolt.Tx) error {
+		return tx.Bucket(bucketMeta).Put(metaState, proof.state)
+	}); err != nil {
+		w.doubts = append(w.doubts, proof)
+		return fmt.Errorf("write to the journal again: %w", err)
+	}
+
+	on := w.ancestry(l.state)
+	w.index, w.state, w.key, w.onDisk = l.index, st, key, proof.state
+	if w.fresh != nil && w.fresh.id == key.id {
+		w.fresh = nil
+	}
+	w.keks = map[uint32]string{}
+	for id, k := range l.keys {
+		w.keks[id] = k.kek
+	}
+	w.db.reopened(h)
+	doubts := w.doubts
+	w.doubts = nil
+	for i := range doubts {
+		d := &doubts[i]
+		stored := on[string(d.state)]
+		for _, o := range d.ops {
+			o.settled(stored)
+			switch {
+			case d.answered:
+			case stored:
+				o.answer(nil)
+			default:
+				o.answer(errNotStored)
+			}
+		}
+	}
+	return nil
+}
+
+// errNotStored: the commit failed, and the disk says that nothing of it is there.
+var errNotStored = errors.New("the disk refused the change, and it is not stored")
+
+// ours reports whether a state is one that this process wrote or tried to.
+func (w *writer) ours(state []byte) bool {
+	if bytes.Equal(state, w.onDisk) {
+		return true
+	}
+	for i := range w.doubts {
+		if w.doubts[i].state != nil && bytes.Equal(state, w.doubts[i].state) {
+			return true
+		}
+	}
+	return false
+}
+
+// ancestry returns the doubtful states that the given one was built on, itself
+// included.
+func (w *writer) ancestry(state []byte) map[string]bool {
+	on := map[string]bool{}
+	for i := len(w.doubts) - 1; i >= 0; i-- {
+		if d := &w.doubts[i]; d.state != nil && bytes.Equal(d.state, state) {
+			on[string(d.state)] = true
+			state = d.base
+		}
+	}
+	return on
+}
+
+// forgetPages lets the kernel drop what it has of the file in memory. After a
+// failed sync that may differ from what is on the disk, and the disk is asked
+// here. Errors do not matter: what is read afterwards is proved by a commit.
+func forgetPages(path string) {
+	f, err := os.Open(path) //nolint:gosec // the path is the configuration's
+	if err != nil {
+		return
+	}
+	defer func() { _ = f.Close() }()
+	_ = unix.Fdatasync(int(f.Fd()))
+	_ = unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED)
+}

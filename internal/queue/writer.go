@@ -1,0 +1,353 @@
+package queue
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"go.etcd.io/bbolt"
+	berrors "go.etcd.io/bbolt/errors"
+
+	"gardu/internal/txn"
+)
+
+const (
+	serialBlock  = 1000
+	maxBatch     = 512
+	witnessEvery = 5 * time.Second
+	reopenEvery  = time.Second
+	wrapTimeout  = 30 * time.Second
+	wrapRetry    = time.Minute
+)
+
+// writer is the one goroutine that writes. It takes whoever waits into one
+// commit, so that the two syncs of a commit are shared. Everything in it is that
+// goroutine's own.
+type writer struct {
+	db *DB
+
+	index  *index
+	state  state
+	onDisk []byte            // the sealed state of the last commit that is known
+	keks   map[uint32]string // the data keys in the file, with the KEK of each
+	key    *dataKey
+
+	fresh     *dataKey      // made, not yet in the file
+	made      chan *dataKey // where the maker delivers; nil says that it could not
+	making    bool
+	lastTried time.Time
+	makers    sync.WaitGroup
+
+	doubts     []doubt // commits whose fate is not known; empty while the file is open
+	lastReopen time.Time
+	witnessed  time.Time
+	dirty      bool // the witness is older than the journal
+}
+
+// run serves the line until it is closed and empty.
+func (w *writer) run(ctx context.Context) {
+	tick := time.NewTicker(witnessEvery)
+	defer tick.Stop()
+	ctx, cancel := context.WithCancel(ctx)
+	defer w.makers.Wait()
+	defer cancel()
+	for {
+		select {
+		case <-w.db.line.wake:
+		case <-tick.C:
+			w.idle()
+		case w.fresh = <-w.made: // nil where the token could not
+			w.making = false
+		}
+		for {
+			ops, closed := w.db.line.take(maxBatch)
+			if len(ops) == 0 {
+				if closed {
+					w.writeWitness()
+					return
+				}
+				break
+			}
+			w.serve(ctx, ops)
+		}
+	}
+}
+
+// idle does what waits for nobody.
+func (w *writer) idle() {
+	if w.db.handle() == nil {
+		if err := w.reopen(); err != nil {
+			w.db.opt.Log.Warn("journal_still_closed", "error", err)
+		}
+	}
+	if w.dirty {
+		w.writeWitness()
+	}
+	w.publish()
+}
+
+// serve carries out one batch and answers everybody in it.
+func (w *writer) serve(ctx context.Context, ops []*op) {
+	if w.db.handle() == nil {
+		if err := w.reopen(); err != nil {
+			for _, o := range ops {
+				o.settled(false)
+				o.answer(err)
+			}
+			return
+		}
+	}
+	w.renewKey(ctx)
+	refused := make([]error, len(ops))
+	b, sealed, err := w.transact(ops, refused)
+	live := make([]*op, 0, len(ops))
+	for i, o := range ops {
+		if refused[i] != nil {
+			o.settled(false)
+			o.answer(refused[i])
+			continue
+		}
+		live = append(live, o)
+	}
+	switch {
+	case err == nil && sealed == nil: // everybody was refused
+	case err == nil:
+		w.committed(b, sealed, live)
+	case errors.Is(err, errCommit):
+		w.inDoubt(doubt{base: w.onDisk, state: sealed, ops: live}, err)
+	default:
+		for _, o := range live {
+			o.settled(false)
+			o.answer(err)
+		}
+	}
+	w.publish()
+}
+
+// errCommit marks an error after which only the file knows what it holds.
+var errCommit = errors.New("commit")
+
+// transact applies every op in one transaction and commits it; refused gets the
+// answers of those whose own precondition failed. Where all were refused nothing
+// is committed and sealed is nil. An error that is not errCommit means that
+// nothing was written.
+func (w *writer) transact(ops []*op, refused []error) (b *batch, sealed []byte, err error) {
+	tx, err := w.db.handle().Begin(true)
+	if err != nil {
+		return nil, nil, fmt.Errorf("begin: %w", err)
+	}
+	defer func() {
+		// After Commit this does nothing; after a panic it frees bbolt's lock.
+		_ = tx.Rollback()
+	}()
+	// A page that cannot be read is a fault of the disk, not of the program.
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %w: %v", errCommit, ErrDamaged, v)
+		}
+	}()
+
+	b = &batch{
+		items: tx.Bucket(bucketItems), meta: tx.Bucket(bucketMeta),
+		journal: w.db.id, key: w.key, state: w.state,
+		maxItems: w.db.opt.MaxItems, maxBytes: w.db.opt.MaxBytes,
+		count: len(w.index.items), bytes: w.index.bytes,
+	}
+	if w.fresh != nil {
+		if err := w.install(b); err != nil {
+			return nil, nil, err
+		}
+	}
+	anybody := false
+	for i, o := range ops {
+		if refused[i] = o.apply(b); refused[i] == nil {
+			anybody = true
+		}
+	}
+	if !anybody {
+		return b, nil, nil
+	}
+	if err := w.reserve(b); err != nil {
+		return nil, nil, err
+	}
+	if err := w.dropKeys(b); err != nil {
+		return nil, nil, err
+	}
+	b.state.stamp = w.stamp()
+	if b.key.seals.Load() >= sealLimit {
+		return nil, nil, fmt.Errorf("data key %d has sealed too much and the token makes no new one: %w", b.key.id, ErrInvalid)
+	}
+	sealed = b.state.seal(b.key, b.journal)
+	if err := b.meta.Put(metaState, sealed); err != nil {
+		return nil, nil, fmt.Errorf("put state: %w", err)
+	}
+	if err := tx.Commit(); err != nil {
+		if errors.Is(err, berrors.ErrMaxSizeReached) {
+			return nil, nil, fmt.Errorf("%w: %w", txn.ErrFull, err)
+		}
+		return b, sealed, fmt.Errorf("%w: %w", errCommit, err)
+	}
+	return b, sealed, nil
+}
+
+// reserve takes the next block of serials along in this commit, when somebody
+// waits for one or few are left.
+func (w *writer) reserve(b *batch) error {
+	if !b.reserve && w.db.serials() >= serialBlock/4 {
+		return nil
+	}
+	if b.state.serial+serialBlock > txn.MaxSerial {
+		if b.reserve {
+			return ErrSerials
+		}
+		return nil
+	}
+	b.state.serial += serialBlock
+	b.reserve = true
+	return nil
+}
+
+func (w *writer) stamp() []byte {
+	s := w.db.opt.Stamp()
+	if len(s) > maxStamp {
+		w.db.opt.Log.Error("stamp_too_long", "bytes", len(s), "limit", maxStamp)
+		return w.state.stamp
+	}
+	return slices.Clone(s)
+}
+
+// install puts a fresh data key into the file and lets this batch use it.
+func (w *writer) install(b *batch) error {
+	k := wrappedKey{created: w.fresh.created.UnixMilli(), kek: w.fresh.kek, wrapped: w.fresh.wrapped}
+	raw, err := k.encode(dataKeyMagic)
+	if err != nil {
+		return err
+	}
+	if err := b.meta.Put(metaKey(w.fresh.id), raw); err != nil {
+		return fmt.Errorf("put data key: %w", err)
+	}
+	b.key = w.fresh
+	b.state.nextKey = w.fresh.id + 1
+	// Readers may meet records under it as soon as the commit is visible.
+	w.db.setKey(w.fresh)
+	return nil
+}
+
+// dropKeys deletes the data keys that seal nothing any more.
+func (w *writer) dropKeys(b *batch) error {
+	for id := range w.keks {
+		if !w.unused(id, b.key) {
+			continue
+		}
+		if err := b.meta.Delete(metaKey(id)); err != nil {
+			return fmt.Errorf("delete data key %d: %w", id, err)
+		}
+	}
+	return nil
+}
+
+// unused reports whether no record needed key id before this batch. The batch
+// itself writes under its own key only.
+func (w *writer) unused(id uint32, own *dataKey) bool {
+	return id != w.key.id && id != own.id && w.index.perKey[id] == 0
+}
+
+// committed takes over what a batch brought to disk.
+func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
+	for id := range w.keks {
+		if w.unused(id, b.key) {
+			delete(w.keks, id)
+			w.db.dropKey(id)
+		}
+	}
+	if b.key == w.fresh {
+		w.key, w.fresh = b.key, nil
+		w.keks[w.key.id] = w.key.kek
+	}
+	for _, c := range b.changes {
+		if c.gone {
+			w.index.remove(c.seq)
+		} else {
+			w.index.put(c.seq, c.entry)
+		}
+	}
+	base := w.state.serial
+	w.state, w.onDisk, w.dirty = b.state, sealed, true
+	if b.reserve {
+		// The witness is written before the first of the new serials is handed out,
+		// so that a journal put back from a copy does not hand them out again.
+		w.writeWitness()
+		w.db.allot(base, b.state.serial)
+	} else if time.Since(w.witnessed) >= witnessEvery {
+		w.writeWitness()
+	}
+	for _, o := range ops {
+		o.settled(true)
+		o.answer(nil)
+	}
+}
+
+func (w *writer) writeWitness() {
+	if w.db.frozen() {
+		return
+	}
+	wit := witness{Version: witnessVersion, Journal: hex.EncodeToString(w.db.id[:]), Seq: w.state.seq, Serial: w.state.serial}
+	if err := wit.write(witnessPath(w.db.opt.Path)); err != nil {
+		w.db.opt.Log.Warn("witness_not_written", "error", err)
+		return
+	}
+	w.witnessed, w.dirty = time.Now(), false
+}
+
+// renewKey has a new data key made when the present one is worn, without holding
+// anybody up for it: the token may be slow or absent.
+func (w *writer) renewKey(ctx context.Context) {
+	if w.fresh != nil || w.making || !w.key.worn(time.Now()) || time.Since(w.lastTried) < wrapRetry {
+		return
+	}
+	w.making, w.lastTried = true, time.Now()
+	id := w.state.nextKey
+	w.makers.Go(func() {
+		ctx, cancel := context.WithTimeout(ctx, wrapTimeout)
+		defer cancel()
+		k, err := newDataKey(ctx, w.db.opt.KEK, w.db.id, id)
+		if err != nil {
+			w.db.opt.Log.Warn("data_key_not_renewed", "error", err)
+		}
+		w.made <- k
+	})
+}
+
+// publish lets Stats see where things stand.
+func (w *writer) publish() {
+	var keks []string
+	for _, k := range w.keks {
+		if !slices.Contains(keks, k) {
+			keks = append(keks, k)
+		}
+	}
+	slices.Sort(keks)
+	doomed := w.db.dir.retry()
+	w.db.publish(func(s *Stats) {
+		s.Items, s.Bytes = len(w.index.items), w.index.bytes
+		s.HighestSeq, s.DataKeys, s.KEKs = w.state.seq, len(w.keks), keks
+		s.KeyFilesDoomed = doomed
+	}, w.state.stamp)
+}
+
+// view runs fn on a read transaction that ends with it.
+func view(h *bbolt.DB, fn func(*bbolt.Tx) error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, v)
+		}
+	}()
+	return h.View(fn)
+}
