@@ -18,10 +18,10 @@ type batch struct {
 	maxItems int
 	maxBytes int64
 
-	count   int   // records, with this batch's changes
-	bytes   int64 // likewise
-	changes []change
-	reserve bool // somebody needs serials
+	count    int   // records, with this batch's changes
+	bytes    int64 // likewise
+	changes  []change
+	reserved bool // a block of serials comes along
 }
 
 // change is what the index learns once the batch is on disk.
@@ -97,4 +97,17 @@ func (b *batch) remove(seqs []uint64) (files []string, err error) {
 		}
 	}
 	return files, nil
+}
+
+// reserve takes the next block of serials along, once.
+func (b *batch) reserve() error {
+	if b.reserved {
+		return nil
+	}
+	if b.state.serial+serialBlock > txn.MaxSerial {
+		return ErrSerials
+	}
+	b.state.serial += serialBlock
+	b.reserved = true
+	return nil
 }

@@ -101,11 +101,6 @@ func newDataKey(ctx context.Context, kek KEK, journal journalID, id uint32) (*da
 	return &dataKey{id: id, aead: a, created: time.Now(), kek: kek.ID(), wrapped: wrapped}, nil
 }
 
-// worn reports whether a fresh key should take over.
-func (k *dataKey) worn(now time.Time) bool {
-	return k.seals.Load() >= keySeals || now.Sub(k.created) >= keyAge
-}
-
 // wrappedKey is a key as it is stored: in the journal's meta bucket, and with
 // another mark as a file in the key folder.
 //

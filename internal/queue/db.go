@@ -255,10 +255,7 @@ func (db *DB) AcceptBehind(ctx context.Context) error {
 	db.behind, db.keep = "", false
 	db.statMu.Unlock()
 	// A commit of its own, after which the witness speaks of this journal.
-	return db.line.do(ctx, &op{apply: func(b *batch) error {
-		b.reserve = true
-		return nil
-	}})
+	return db.line.do(ctx, &op{apply: (*batch).reserve})
 }
 
 func (db *DB) frozen() bool {

@@ -3,6 +3,9 @@ package queue
 import (
 	"fmt"
 	"log/slog"
+	"time"
+
+	"go.etcd.io/bbolt"
 
 	"gardu/internal/txn"
 )
@@ -28,6 +31,12 @@ type Options struct {
 	// DangerousAllowKeyDirOnDisk accepts a KeyDir that is not on tmpfs. For tests: a
 	// deleted key can then be read from the disk again, and with it the PIN.
 	DangerousAllowKeyDirOnDisk bool
+
+	// What tests make fail or come sooner.
+	commit   func(*bbolt.Tx) error
+	keySeals uint64
+	keyAge   time.Duration
+	idle     time.Duration
 }
 
 const (
@@ -65,6 +74,18 @@ func (o *Options) check() error {
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.commit == nil {
+		o.commit = (*bbolt.Tx).Commit
+	}
+	if o.keySeals == 0 {
+		o.keySeals = keySeals
+	}
+	if o.keyAge == 0 {
+		o.keyAge = keyAge
+	}
+	if o.idle == 0 {
+		o.idle = idleEvery
 	}
 	if o.Stamp == nil {
 		o.Stamp = func() []byte { return nil }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -62,6 +63,10 @@ func (w *writer) reopen() error {
 }
 
 func (w *writer) tryReopen() error {
+	// After compacting, the new file's name may not be on disk yet.
+	if err := syncDir(filepath.Dir(w.db.opt.Path)); err != nil {
+		return err
+	}
 	forgetPages(w.db.opt.Path)
 	h, err := openBolt(&w.db.opt)
 	if err != nil {
@@ -97,13 +102,10 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 		return err
 	}
 	proof := doubt{base: l.state, state: st.seal(key, w.db.id), answered: true}
-	if err := h.Update(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketMeta).Put(metaState, proof.state)
-	}); err != nil {
+	if err := w.prove(h, proof.state); err != nil {
 		w.doubts = append(w.doubts, proof)
 		return fmt.Errorf("write to the journal again: %w", err)
 	}
-
 	on := w.ancestry(l.state)
 	w.index, w.state, w.key, w.onDisk = l.index, st, key, proof.state
 	if w.fresh != nil && w.fresh.id == key.id {
@@ -131,6 +133,18 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 		}
 	}
 	return nil
+}
+
+func (w *writer) prove(h *bbolt.DB, state []byte) error {
+	tx, err := h.Begin(true)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }()
+	if err := tx.Bucket(bucketMeta).Put(metaState, state); err != nil {
+		return err
+	}
+	return w.db.opt.commit(tx)
 }
 
 // errNotStored: the commit failed, and the disk says that nothing of it is there.

@@ -181,10 +181,7 @@ func (db *DB) Serial(ctx context.Context) (uint64, error) {
 		if n, ok := db.takeSerial(); ok {
 			return n, nil
 		}
-		err := db.line.do(ctx, &op{apply: func(b *batch) error {
-			b.reserve = true
-			return nil
-		}})
+		err := db.line.do(ctx, &op{apply: (*batch).reserve})
 		if err != nil {
 			return 0, fmt.Errorf("reserve serials: %w", err)
 		}

@@ -20,6 +20,7 @@ const (
 	serialBlock  = 1000
 	maxBatch     = 512
 	witnessEvery = 5 * time.Second
+	idleEvery    = 5 * time.Second
 	reopenEvery  = time.Second
 	wrapTimeout  = 30 * time.Second
 	wrapRetry    = time.Minute
@@ -34,6 +35,7 @@ type writer struct {
 	index  *index
 	state  state
 	onDisk []byte            // the sealed state of the last commit that is known
+	tried  []byte            // the sealed state of the commit under way
 	keks   map[uint32]string // the data keys in the file, with the KEK of each
 	key    *dataKey
 
@@ -47,11 +49,12 @@ type writer struct {
 	lastReopen time.Time
 	witnessed  time.Time
 	dirty      bool // the witness is older than the journal
+	quiet      bool // nothing was committed since the last tick
 }
 
 // run serves the line until it is closed and empty.
 func (w *writer) run(ctx context.Context) {
-	tick := time.NewTicker(witnessEvery)
+	tick := time.NewTicker(w.db.opt.idle)
 	defer tick.Stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.makers.Wait()
@@ -88,6 +91,10 @@ func (w *writer) idle() {
 	if w.dirty {
 		w.writeWitness()
 	}
+	if w.quiet {
+		w.compact()
+	}
+	w.quiet = true
 	w.publish()
 }
 
@@ -102,6 +109,7 @@ func (w *writer) serve(ctx context.Context, ops []*op) {
 			return
 		}
 	}
+	w.quiet = false
 	w.renewKey(ctx)
 	refused := make([]error, len(ops))
 	b, sealed, err := w.transact(ops, refused)
@@ -143,16 +151,22 @@ func (w *writer) transact(ops []*op, refused []error) (b *batch, sealed []byte, 
 	}
 	defer func() {
 		// After Commit this does nothing; after a panic it frees bbolt's lock.
-		_ = tx.Rollback()
+		_ = guarded(tx.Rollback)
 	}()
-	// A page that cannot be read is a fault of the disk, not of the program.
-	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
-	defer func() {
-		if v := recover(); v != nil {
-			err = fmt.Errorf("%w: %w: %v", errCommit, ErrDamaged, v)
-		}
-	}()
+	w.tried = nil
+	damage := guarded(func() error {
+		b, sealed, err = w.apply(tx, ops, refused)
+		return nil
+	})
+	if damage != nil {
+		return b, w.tried, fmt.Errorf("%w: %w", errCommit, damage)
+	}
+	return b, sealed, err
+}
 
+// apply is transact without the care for a damaged page.
+
+func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, sealed []byte, err error) {
 	b = &batch{
 		items: tx.Bucket(bucketItems), meta: tx.Bucket(bucketMeta),
 		journal: w.db.id, key: w.key, state: w.state,
@@ -173,8 +187,8 @@ func (w *writer) transact(ops []*op, refused []error) (b *batch, sealed []byte, 
 	if !anybody {
 		return b, nil, nil
 	}
-	if err := w.reserve(b); err != nil {
-		return nil, nil, err
+	if !b.reserved && w.db.serials() < serialBlock/4 {
+		_ = b.reserve() // nobody waits for it; whoever does is told
 	}
 	if err := w.dropKeys(b); err != nil {
 		return nil, nil, err
@@ -187,30 +201,14 @@ func (w *writer) transact(ops []*op, refused []error) (b *batch, sealed []byte, 
 	if err := b.meta.Put(metaState, sealed); err != nil {
 		return nil, nil, fmt.Errorf("put state: %w", err)
 	}
-	if err := tx.Commit(); err != nil {
+	w.tried = sealed
+	if err := w.db.opt.commit(tx); err != nil {
 		if errors.Is(err, berrors.ErrMaxSizeReached) {
 			return nil, nil, fmt.Errorf("%w: %w", txn.ErrFull, err)
 		}
 		return b, sealed, fmt.Errorf("%w: %w", errCommit, err)
 	}
 	return b, sealed, nil
-}
-
-// reserve takes the next block of serials along in this commit, when somebody
-// waits for one or few are left.
-func (w *writer) reserve(b *batch) error {
-	if !b.reserve && w.db.serials() >= serialBlock/4 {
-		return nil
-	}
-	if b.state.serial+serialBlock > txn.MaxSerial {
-		if b.reserve {
-			return ErrSerials
-		}
-		return nil
-	}
-	b.state.serial += serialBlock
-	b.reserve = true
-	return nil
 }
 
 func (w *writer) stamp() []byte {
@@ -279,7 +277,7 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 	}
 	base := w.state.serial
 	w.state, w.onDisk, w.dirty = b.state, sealed, true
-	if b.reserve {
+	if b.reserved {
 		// The witness is written before the first of the new serials is handed out,
 		// so that a journal put back from a copy does not hand them out again.
 		w.writeWitness()
@@ -308,7 +306,7 @@ func (w *writer) writeWitness() {
 // renewKey has a new data key made when the present one is worn, without holding
 // anybody up for it: the token may be slow or absent.
 func (w *writer) renewKey(ctx context.Context) {
-	if w.fresh != nil || w.making || !w.key.worn(time.Now()) || time.Since(w.lastTried) < wrapRetry {
+	if w.fresh != nil || w.making || !w.worn() || time.Since(w.lastTried) < wrapRetry {
 		return
 	}
 	w.making, w.lastTried = true, time.Now()
@@ -322,6 +320,11 @@ func (w *writer) renewKey(ctx context.Context) {
 		}
 		w.made <- k
 	})
+}
+
+// worn reports whether a new data key should take over.
+func (w *writer) worn() bool {
+	return w.key.seals.Load() >= w.db.opt.keySeals || time.Since(w.key.created) >= w.db.opt.keyAge
 }
 
 // publish lets Stats see where things stand.
@@ -341,13 +344,19 @@ func (w *writer) publish() {
 	}, w.state.stamp)
 }
 
-// view runs fn on a read transaction that ends with it.
-func view(h *bbolt.DB, fn func(*bbolt.Tx) error) (err error) {
+// guarded runs fn and turns what a damaged page does to bbolt, a panic or a
+// fault, into an error.
+func guarded(fn func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
 		if v := recover(); v != nil {
 			err = fmt.Errorf("%w: %v", ErrDamaged, v)
 		}
 	}()
-	return h.View(fn)
+	return fn()
+}
+
+// view runs fn on a read transaction that ends with it.
+func view(h *bbolt.DB, fn func(*bbolt.Tx) error) error {
+	return guarded(func() error { return h.View(fn) })
 }
