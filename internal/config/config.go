@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/pelletier/go-toml/v2"
 
@@ -126,22 +125,6 @@ func Line(path, key string) int {
 	}
 	return 0
 }
-
-// Duration is a time.Duration written as "30m" or "1h30m".
-type Duration time.Duration
-
-// UnmarshalText reads what time.ParseDuration reads, and nothing negative.
-func (d *Duration) UnmarshalText(b []byte) error {
-	v, err := time.ParseDuration(string(b))
-	if err != nil || v < 0 {
-		return fmt.Errorf("%q is not a duration; write for example \"30s\", \"5m\" or \"1h30m\"", b)
-	}
-	*d = Duration(v)
-	return nil
-}
-
-// MarshalText writes the duration as UnmarshalText reads it.
-func (d Duration) MarshalText() ([]byte, error) { return []byte(time.Duration(d).String()), nil }
 
 // SecretFile reads a file that holds one secret text: exactly one trailing newline
 // is taken off; an empty file, a control character, or a file that others can read

@@ -4,7 +4,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -13,8 +12,8 @@ import (
 
 type file struct {
 	Kiosk struct {
-		Number int             `toml:"number"`
-		Wait   config.Duration `toml:"wait"`
+		Number int    `toml:"number"`
+		Name   string `toml:"name"`
 	} `toml:"kiosk"`
 }
 
@@ -36,8 +35,6 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 		{"wrong type", "[kiosk]\nnumber = \"one\"\n", 2, "kiosk.number", "string"},
 		{"not TOML", "[kiosk\n", 1, "", ""},
 		{"twice", "[kiosk]\nnumber = 1\nnumber = 2\n", 3, "number", "already"},
-		{"duration", "[kiosk]\nwait = \"soon\"\n", 2, "kiosk.wait", "is not a duration"},
-		{"negative duration", "[kiosk]\nwait = \"-1s\"\n", 2, "kiosk.wait", "is not a duration"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p := write(t, "gardu.toml", c.text, 0o600)
@@ -63,9 +60,9 @@ func TestAFileThatIsNotThere(t *testing.T) {
 func TestValuesAndDefaults(t *testing.T) {
 	f := file{}
 	f.Kiosk.Number = 7
-	require.NoError(t, config.Parse("x", []byte("[kiosk]\nwait = \"1h30m\"\n"), &f))
+	require.NoError(t, config.Parse("x", []byte("[kiosk]\nname = \"north\"\n"), &f))
 	require.Equal(t, 7, f.Kiosk.Number)
-	require.Equal(t, 90*time.Minute, time.Duration(f.Kiosk.Wait))
+	require.Equal(t, "north", f.Kiosk.Name)
 }
 
 func TestLine(t *testing.T) {
@@ -106,7 +103,7 @@ func TestSecretFile(t *testing.T) {
 
 func FuzzParse(f *testing.F) {
 	f.Add("[kiosk]\nnumber = 1\n")
-	f.Add("[kiosk]\nwait = \"30m\"")
+	f.Add("[kiosk]\nname = \"30m\"")
 	f.Add("a.b.c = {x = [1, 2")
 	f.Fuzz(func(t *testing.T, s string) {
 		var d file
