@@ -1,0 +1,259 @@
+package keystore
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	"gardu/internal/keystore/protocol"
+)
+
+// key is one configured key: a name, and from its first use on the one object
+// that stood under it.
+type key struct {
+	s     *Store
+	name  string // the URI as it stands in errors
+	uri   URI
+	class protocol.Class
+	types []protocol.KeyType
+	judge func(*resolved) error // what the role demands beyond class and type
+	mu    sync.Mutex            // guards found
+	found *resolved
+}
+
+// resolved is what is known of a key once it was found.
+type resolved struct {
+	info     KeyInfo
+	typ      protocol.KeyType
+	identity []byte
+	name     []byte // the worker's name for it, pinned to the identity
+	public   crypto.PublicKey
+	token    protocol.Token
+}
+
+// tester is a key that can prove that it works.
+type tester interface {
+	selfTest(ctx context.Context) error
+}
+
+// key reads a key's URI and checks that it fits its role.
+func (s *Store) key(uri string, class protocol.Class, typeName string, types ...protocol.KeyType) (*key, error) {
+	u, err := ParseURI(uri)
+	if err != nil {
+		return nil, err
+	}
+	k := &key{s: s, uri: u, name: u.object().String(), class: class, types: types}
+	switch {
+	case !u.namesObject():
+		err = configuration("the URI names no key; give object= or id=")
+	case u.Type != "" && u.Type != typeName:
+		err = configuration("its type= is %s, but this role needs %s", u.Type, typeName)
+	default:
+		err = u.within(s.token)
+	}
+	if err != nil {
+		return nil, explain("use", k.name, err)
+	}
+	return k, nil
+}
+
+// enlist has Health test the key from now on.
+func (s *Store) enlist(t tester) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.keys = append(s.keys, t)
+}
+
+func (k *key) wire(pin []byte) []byte {
+	w := protocol.Key{Label: k.uri.Object, ID: k.uri.ID, Class: k.class, Pin: pin}
+	if len(k.types) == 1 {
+		w.Type = k.types[0]
+	}
+	return w.Append(nil)
+}
+
+// resolve finds the key in the token, once.
+func (k *key) resolve(ctx context.Context) (*resolved, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.found != nil {
+		return k.found, nil
+	}
+	r, err := k.look(ctx, nil)
+	if err != nil {
+		return nil, err
+	}
+	if k.judge != nil {
+		if err := k.judge(r); err != nil {
+			return nil, explain("use", k.name, err)
+		}
+	}
+	k.found = r
+	return r, nil
+}
+
+// again finds the key anew and checks that it is still the same one and the only
+// one of its name.
+func (k *key) again(ctx context.Context) (*resolved, error) {
+	r, err := k.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := k.look(ctx, r.identity); err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// look finds the key anew; with a pin it must be the same one.
+func (k *key) look(ctx context.Context, pin []byte) (*resolved, error) {
+	wire := k.wire(pin)
+	use := protocol.Use{Key: wire}
+	var o protocol.Object
+	_, err := k.s.do(ctx, &request{
+		op: protocol.OpDescribe, verb: "find", object: k.name, deadline: k.s.opts.Deadline,
+		body: use.Append, check: o.Parse,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if !slices.Contains(k.types, o.Type) {
+		return nil, explain("use", k.name, fmt.Errorf("%w: it is %s", ErrUnsupported, typeText(o.Type)))
+	}
+	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(o.Identity)}
+	if len(o.Public) > 0 {
+		if r.public, err = x509.ParsePKIXPublicKey(o.Public); err != nil {
+			return nil, explain("use", k.name, fmt.Errorf("%w: its public half cannot be read: %w", ErrRefused, err))
+		}
+	}
+	k.s.mu.Lock()
+	if k.s.proc != nil {
+		r.token = k.s.proc.token
+	}
+	k.s.mu.Unlock()
+	return r, nil
+}
+
+// run carries out one operation with the key.
+func (k *key) run(ctx context.Context, op protocol.Op, verb string, use *protocol.Use, check func([]byte) error) ([]byte, error) {
+	return k.s.do(ctx, &request{
+		op: op, verb: verb, object: k.name, deadline: k.s.opts.Deadline, body: use.Append, check: check,
+	})
+}
+
+// strongEnough is the judge of RSA keys; other keys have no public half or a fixed size.
+func (k *key) strongEnough(r *resolved) error {
+	switch pub := r.public.(type) {
+	case *rsa.PublicKey:
+		if n := pub.N.BitLen(); n < k.s.opts.MinRSABits {
+			return fmt.Errorf("%w: RSA with %d bits, at least %d are needed", ErrKeyWeak, n, k.s.opts.MinRSABits)
+		}
+	case *ecdsa.PublicKey:
+	default:
+		return fmt.Errorf("%w: the token shows no public half of it", ErrRefused)
+	}
+	return nil
+}
+
+func has(t *protocol.Token, mechanism, flag uint64) bool {
+	return slices.ContainsFunc(t.Mechanisms, func(m protocol.MechanismInfo) bool {
+		return m.Type == mechanism && m.Flags&flag != 0
+	})
+}
+
+func typeText(t protocol.KeyType) string {
+	switch t {
+	case protocol.TypeRSA:
+		return "an RSA key"
+	case protocol.TypeEC:
+		return "an EC key"
+	case protocol.TypeAES:
+		return "an AES key"
+	case protocol.TypeGeneric:
+		return "a generic secret"
+	}
+	return "a key of another type"
+}
+
+var errLength = errors.New("with a wrong length")
+
+// exactly checks the length of an answer.
+func exactly(n int) func([]byte) error {
+	return func(b []byte) error {
+		if len(b) != n {
+			return errLength
+		}
+		return nil
+	}
+}
+
+// KeyID is a CKA_ID; it is written in hexadecimal.
+type KeyID []byte
+
+// String returns the hexadecimal form.
+func (id KeyID) String() string { return hex.EncodeToString(id) }
+
+// MarshalText returns the hexadecimal form.
+func (id KeyID) MarshalText() ([]byte, error) { return []byte(id.String()), nil }
+
+// KeyInfo describes an object of the token as the token tells it.
+type KeyInfo struct {
+	Label string `json:"label"`
+	ID    KeyID  `json:"id"`
+	Class string `json:"class"` // as type= in a URI
+	Type  string `json:"type"`  // "rsa", "ec", "aes", "generic", "other"; empty for a certificate
+	Bits  int    `json:"bits,omitempty"`
+	// KCV is the key check value in hexadecimal: of an AES key the first three
+	// bytes of the encrypted zero block, of a secret those of HMAC-SHA512(key, "").
+	KCV string `json:"kcv,omitempty"`
+	// Public is the public key as PKIX DER.
+	Public []byte `json:"public,omitempty"`
+	// Attributes has "yes", "no" or "unknown" for each attribute that says how
+	// the key is kept and what it may do, by its PKCS#11 name.
+	Attributes map[string]string `json:"attributes"`
+}
+
+// URI returns the pkcs11: URI that names the object within its token.
+func (i *KeyInfo) URI() string {
+	return URI{Object: i.Label, ID: i.ID, Type: i.Class}.String()
+}
+
+var classNames = map[protocol.Class]string{
+	protocol.ClassPrivate: "private", protocol.ClassPublic: "public",
+	protocol.ClassSecret: "secret-key", protocol.ClassCert: "cert",
+}
+
+var typeNames = map[protocol.KeyType]string{
+	protocol.TypeRSA: "rsa", protocol.TypeEC: "ec", protocol.TypeAES: "aes",
+	protocol.TypeGeneric: "generic", protocol.TypeOther: "other",
+}
+
+var factNames = [protocol.Facts]string{
+	protocol.FactToken: "CKA_TOKEN", protocol.FactPrivate: "CKA_PRIVATE", protocol.FactSensitive: "CKA_SENSITIVE",
+	protocol.FactExtractable: "CKA_EXTRACTABLE", protocol.FactAlwaysSensitive: "CKA_ALWAYS_SENSITIVE",
+	protocol.FactNeverExtractable: "CKA_NEVER_EXTRACTABLE", protocol.FactLocal: "CKA_LOCAL",
+	protocol.FactSign: "CKA_SIGN", protocol.FactVerify: "CKA_VERIFY", protocol.FactEncrypt: "CKA_ENCRYPT",
+	protocol.FactDecrypt: "CKA_DECRYPT", protocol.FactWrap: "CKA_WRAP", protocol.FactUnwrap: "CKA_UNWRAP",
+	protocol.FactDerive: "CKA_DERIVE",
+}
+
+func keyInfo(o *protocol.Object) KeyInfo {
+	i := KeyInfo{
+		Label: o.Label, ID: o.ID, Class: classNames[o.Class], Type: typeNames[o.Type], Bits: int(o.Bits),
+		KCV: hex.EncodeToString(o.Check), Public: o.Public, Attributes: make(map[string]string, protocol.Facts),
+	}
+	for place, name := range factNames {
+		i.Attributes[name] = map[protocol.Fact]string{protocol.FactYes: "yes", protocol.FactNo: "no"}[o.Facts[place]]
+		if i.Attributes[name] == "" {
+			i.Attributes[name] = "unknown"
+		}
+	}
+	return i
+}

@@ -1,0 +1,182 @@
+package keystore
+
+import (
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/asn1"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+
+	"gardu/internal/keystore/protocol"
+)
+
+// PKCS#11's numbers, for what a token says of itself.
+const (
+	ckmRSAPKCSKeyPairGen   = 0x00
+	ckmRSAPKCS             = 0x01
+	ckmRSAPKCSOAEP         = 0x09
+	ckmSHA256RSAPKCS       = 0x40
+	ckmSHA512HMAC          = 0x271
+	ckmGenericSecretKeyGen = 0x350
+	ckmECKeyPairGen        = 0x1040
+	ckmECDSA               = 0x1041
+	ckmAESKeyGen           = 0x1080
+	ckmAESCBC              = 0x1082
+	ckmAESGCM              = 0x1087
+
+	ckfEncrypt         = 0x100
+	ckfDecrypt         = 0x200
+	ckfSign            = 0x800
+	ckfGenerate        = 0x8000
+	ckfGenerateKeyPair = 0x10000
+)
+
+// Signer is a private RSA or EC key. It is a crypto.Signer and a
+// crypto.MessageSigner; RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256 and
+// nothing else, EC signatures are ASN.1 over any digest. Every signature is
+// verified before it is returned.
+type Signer struct{ k *key }
+
+var (
+	_ crypto.Signer        = (*Signer)(nil)
+	_ crypto.MessageSigner = (*Signer)(nil)
+)
+
+// Signer returns the private key that uri names. The token is not touched; a URI
+// that cannot be one of such a key is an error that wraps ErrConfiguration.
+func (s *Store) Signer(uri string) (*Signer, error) {
+	k, err := s.key(uri, protocol.ClassPrivate, "private", protocol.TypeRSA, protocol.TypeEC)
+	if err != nil {
+		return nil, err
+	}
+	k.judge = k.strongEnough
+	g := &Signer{k}
+	s.enlist(g)
+	return g, nil
+}
+
+// PublicKey returns the public half, *rsa.PublicKey or *ecdsa.PublicKey. It asks
+// the token the first time.
+func (g *Signer) PublicKey(ctx context.Context) (crypto.PublicKey, error) {
+	r, err := g.k.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return r.public, nil
+}
+
+// Public returns the public half, nil when the token cannot be asked.
+func (g *Signer) Public() crypto.PublicKey {
+	pub, err := g.PublicKey(context.Background())
+	if err != nil {
+		return nil
+	}
+	return pub
+}
+
+// Sign signs a digest. The random source is the token's own. Anything but SHA-256
+// with PKCS #1 v1.5 under an RSA key fails with ErrUnsupported.
+func (g *Signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return g.SignDigest(context.Background(), digest, opts)
+}
+
+// SignMessage signs a message. Tokens that forbid signatures over given digests
+// still do this.
+func (g *Signer) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return g.sign(context.Background(), message, nil, opts)
+}
+
+// SignDigest is Sign with a context.
+func (g *Signer) SignDigest(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	if opts == nil || opts.HashFunc().Size() != len(digest) {
+		return nil, explain("sign with", g.k.name, fmt.Errorf("%w: the digest has %d bytes, which is not its hash function's", ErrUnsupported, len(digest)))
+	}
+	return g.sign(ctx, nil, digest, opts)
+}
+
+// SignSHA256 signs a message with SHA-256, RSA keys by PKCS #1 v1.5.
+func (g *Signer) SignSHA256(ctx context.Context, message []byte) ([]byte, error) {
+	return g.sign(ctx, message, nil, crypto.SHA256)
+}
+
+// sha256Prefix is the DER of a DigestInfo for SHA-256 up to the digest (RFC 8017, 9.2).
+var sha256Prefix = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
+
+// sign takes the message or, when that is nil, the digest.
+func (g *Signer) sign(ctx context.Context, message, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	const verb = "sign with"
+	r, err := g.k.resolve(ctx)
+	if err != nil {
+		return nil, err
+	}
+	refuse := func(why string) ([]byte, error) {
+		return nil, explain(verb, g.k.name, fmt.Errorf("%w: %s", ErrUnsupported, why))
+	}
+	if opts == nil || !opts.HashFunc().Available() {
+		return refuse("no such hash function")
+	}
+	whole := digest == nil
+	if whole {
+		h := opts.HashFunc().New()
+		_, _ = h.Write(message)
+		digest = h.Sum(nil)
+	}
+	use := protocol.Use{Key: r.name}
+	switch pub := r.public.(type) {
+	case *rsa.PublicKey:
+		if _, pss := opts.(*rsa.PSSOptions); pss || opts.HashFunc() != crypto.SHA256 {
+			return refuse("RSA keys sign by PKCS #1 v1.5 with SHA-256 only")
+		}
+		switch {
+		case whole && has(&r.token, ckmSHA256RSAPKCS, ckfSign):
+			use.Mechanism, use.Data = protocol.MechSHA256RSAPKCS, message
+		case has(&r.token, ckmRSAPKCS, ckfSign):
+			use.Mechanism, use.Data = protocol.MechRSAPKCS, append(append(make([]byte, 0, len(sha256Prefix)+sha256.Size), sha256Prefix...), digest...)
+		default:
+			return refuse("the token has no mechanism for this, CKM_SHA256_RSA_PKCS for messages and CKM_RSA_PKCS for digests")
+		}
+		return g.k.run(ctx, protocol.OpSign, verb, &use, func(sig []byte) error {
+			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest, sig)
+		})
+	case *ecdsa.PublicKey:
+		return g.signEC(ctx, pub, digest, &use)
+	}
+	return refuse("not an RSA or EC key")
+}
+
+func (g *Signer) signEC(ctx context.Context, pub *ecdsa.PublicKey, digest []byte, use *protocol.Use) ([]byte, error) {
+	use.Mechanism, use.Data = protocol.MechECDSA, digest
+	var sig []byte
+	_, err := g.k.run(ctx, protocol.OpSign, "sign with", use, func(raw []byte) error {
+		half := (pub.Params().BitSize + 7) / 8
+		if len(raw) != 2*half {
+			return errLength
+		}
+		var err error
+		sig, err = asn1.Marshal(struct{ R, S *big.Int }{new(big.Int).SetBytes(raw[:half]), new(big.Int).SetBytes(raw[half:])})
+		if err == nil && !ecdsa.VerifyASN1(pub, digest, sig) {
+			err = errors.New("with a signature that does not verify")
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sig, nil
+}
+
+func (g *Signer) selfTest(ctx context.Context) error {
+	if _, err := g.k.again(ctx); err != nil {
+		return err
+	}
+	message := make([]byte, 32)
+	_, _ = rand.Read(message)
+	_, err := g.SignSHA256(ctx, message)
+	return err
+}
