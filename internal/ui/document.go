@@ -1,0 +1,412 @@
+package ui
+
+import (
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"gardu/internal/txn"
+)
+
+// sessionDoc says what is on the screen. Texts are keys of the text table.
+type sessionDoc struct {
+	Session   string            `json:"session"`
+	State     State             `json:"state"`
+	Screen    string            `json:"screen"` // this showing of the state; commands name it
+	Lang      Lang              `json:"lang"`
+	Tone      Tone              `json:"tone"`
+	Title     string            `json:"title"`
+	Lines     []string          `json:"lines"`
+	Notice    string            `json:"notice,omitempty"`
+	Params    map[string]string `json:"params,omitempty"`
+	Commands  []string          `json:"commands"`
+	Busy      bool              `json:"busy,omitempty"`
+	Overlay   *overlayDoc       `json:"overlay,omitempty"`
+	Operation txn.Operation     `json:"operation,omitempty"`
+	Steps     *stepsDoc         `json:"steps,omitempty"`
+	Menu      []menuDoc         `json:"menu,omitempty"`
+	Fields    []fieldDoc        `json:"fields,omitempty"`
+	Entry     *fieldDoc         `json:"entry,omitempty"` // the secret to be typed
+	Wrong     *wrongDoc         `json:"wrong,omitempty"` // a field refused after its screen was left
+	Code      string            `json:"code,omitempty"`
+	Reference string            `json:"reference,omitempty"`
+	Receipt   *receiptDoc       `json:"receipt,omitempty"`
+}
+
+type overlayDoc struct {
+	State string `json:"state"`
+	Until int64  `json:"until"` // ms of the agent's time
+}
+
+type stepsDoc struct {
+	At int `json:"at"`
+	Of int `json:"of"`
+}
+
+type menuDoc struct {
+	Operation txn.Operation `json:"operation"`
+	Link      string        `json:"link"` // "ok", "waits" (can be kept and sent later) or "stops"
+}
+
+type fieldDoc struct {
+	Name   string `json:"name"`
+	Min    int    `json:"min"`
+	Max    int    `json:"max"`
+	Digits bool   `json:"digits"`
+	Prefix string `json:"prefix,omitempty"`
+	Value  string `json:"value,omitempty"`
+}
+
+type wrongDoc struct {
+	Field string   `json:"field"`
+	Rule  txn.Rule `json:"rule"`
+}
+
+type receiptDoc struct {
+	QR   *qrDoc       `json:"qr"`
+	Rows []receiptRow `json:"rows"`
+}
+
+// receiptRow is one line: a text key, and either a value or a text key for it.
+type receiptRow struct {
+	Label string `json:"label"`
+	Value string `json:"value,omitempty"`
+	Text  string `json:"text,omitempty"`
+	Time  int64  `json:"time,omitempty"`
+}
+
+// requestDoc says what is known of the request that is shown.
+type requestDoc struct {
+	Operation txn.Operation `json:"operation"`
+	State     txn.State     `json:"state"`
+	Reason    txn.Reason    `json:"reason,omitempty"`
+	Provider  string        `json:"provider_code,omitempty"`
+	Reference string        `json:"reference"`
+	Customer  string        `json:"customer"` // masked
+	Step      int           `json:"step"`
+	Created   int64         `json:"created"`
+	Expires   int64         `json:"expires,omitempty"`    // only while queued
+	AwaitTill int64         `json:"await_till,omitempty"` // only while the customer has something to do
+	Sent      bool          `json:"sent"`                 // the provider may have seen a call
+	Link      *linkDoc      `json:"link,omitempty"`
+}
+
+type linkDoc struct {
+	Domain string `json:"domain"`
+	QR     *qrDoc `json:"qr"` // null where the link does not fit into a QR code
+}
+
+type networkDoc struct {
+	Offline bool            `json:"offline"` // at least one provider in use is known to be out of reach
+	Works   []txn.Operation `json:"works"`
+	Waits   []txn.Operation `json:"waits"`
+	Stops   []txn.Operation `json:"stops"`
+	Links   []linkState     `json:"links"`
+}
+
+type linkState struct {
+	Provider string     `json:"provider"`
+	Known    bool       `json:"known"`
+	Up       bool       `json:"up"`
+	Held     bool       `json:"held,omitempty"`
+	Reason   txn.Reason `json:"reason,omitempty"`
+	Since    int64      `json:"since,omitempty"`
+}
+
+type cooldownDoc struct {
+	Kind  string `json:"kind"` // "cooldown" or "limit"
+	Scope string `json:"scope,omitempty"`
+	Until int64  `json:"until"`
+	Now   int64  `json:"now"` // when this was written; count from the newest frame's now
+}
+
+type healthDoc struct {
+	OK     bool   `json:"ok"`
+	Reason string `json:"reason,omitempty"`
+	Hint   string `json:"hint,omitempty"`
+}
+
+// shown is the id of this showing of the screen.
+func (d *desk) shown() string { return string(d.s.state) + "." + strconv.Itoa(d.s.showing) }
+
+// publish puts everything on the board.
+func (d *desk) publish() {
+	docs := map[string]any{
+		topicSession:  d.sessionDoc(),
+		topicRequest:  d.requestDoc(),
+		topicNetwork:  d.networkDoc(),
+		topicCooldown: d.cooldownDoc(),
+		topicHealth:   d.healthDoc(),
+	}
+	if err := d.board.set(docs); err != nil {
+		d.log.Error("screen documents not published", "error", err)
+	}
+}
+
+func (d *desk) sessionDoc() *sessionDoc {
+	s := &d.s
+	title, lines := d.words(s.state)
+	doc := &sessionDoc{
+		Session: s.id, State: s.state, Screen: d.shown(), Lang: s.lang, Tone: d.tone(s.state), Title: title, Lines: lines,
+		Notice: s.notice, Commands: d.available(), Busy: d.call != nil, Operation: s.op, Steps: d.steps(),
+	}
+	if s.overlay != "" {
+		doc.Overlay = &overlayDoc{s.overlay, d.clock.at(s.askedAt.Add(d.times.StillThere))}
+	}
+	if s.noticeOf != nil {
+		doc.Wrong = &wrongDoc{s.noticeOf.field, s.noticeOf.rule}
+	}
+	p := d.policy(s.op)
+	switch s.state {
+	case Home:
+		doc.Menu = d.menu()
+	case Ident, Review:
+		doc.Fields = fieldDocs(p, s.fields)
+	case PIN, PINAgain:
+		if p != nil && p.Secret != nil {
+			doc.Entry = fieldOf(*p.Secret, "")
+		}
+	case Verify:
+		doc.Entry = &fieldDoc{Name: "code", Min: 4, Max: 12, Digits: true}
+	case OfferQueue:
+		if p != nil {
+			doc.Params = map[string]string{"minutes": strconv.Itoa(int(p.Wait / time.Minute))}
+		}
+	case OTP, OTPBad:
+		if p := d.policy(s.request.Operation); p != nil && p.OTP != nil {
+			doc.Entry = fieldOf(*p.OTP, "")
+		}
+	default:
+	}
+	doc.Code, doc.Reference = d.code(), d.reference()
+	if s.state == Receipt {
+		doc.Receipt = d.receipt()
+	}
+	return doc
+}
+
+func fieldOf(f txn.Field, value string) *fieldDoc {
+	return &fieldDoc{f.Name, f.Min, f.Max, f.Digits, f.Prefix, value}
+}
+
+func fieldDocs(p *txn.Policy, values map[string]string) []fieldDoc {
+	if p == nil {
+		return nil
+	}
+	docs := make([]fieldDoc, 0, len(p.Fields))
+	for _, f := range p.Fields {
+		docs = append(docs, *fieldOf(f, values[f.Name]))
+	}
+	return docs
+}
+
+// words picks a screen's title and the lines below it, the most fitting there are.
+func (d *desk) words(st State) (title string, lines []string) {
+	op, why, variant := string(d.s.op), d.s.reason, d.s.scope
+	if r := d.s.request; r != nil {
+		op, why, variant = string(r.Operation), string(r.Reason), requestVariant(r)
+	}
+	if st == OutOfService {
+		why = d.trouble()
+	}
+	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", op)}
+	if st == Working {
+		keys[1] = "" // why it waited before is over
+	}
+	for _, key := range keys {
+		if key != "" {
+			lines = append(lines, key)
+		}
+	}
+	return textKey(st, "title", variant, why, op), lines
+}
+
+// requestVariant tells apart what one screen says of different requests.
+func requestVariant(r *txn.Request) string {
+	switch r.State {
+	case txn.Queued:
+		if r.EverSent() {
+			return "second"
+		}
+	case txn.Sending:
+		return "sending"
+	case txn.Pending:
+		if r.Await == "" {
+			return "pending"
+		}
+	case txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired, txn.Cancelled, txn.Unresolved:
+	}
+	return ""
+}
+
+// code is what a customer reads to staff.
+func (d *desk) code() string {
+	st := d.subject()
+	why := d.s.reason
+	if r := d.s.request; r != nil {
+		why = string(r.Reason)
+		if why == "" && r.State != txn.Succeeded {
+			why = string(r.State)
+		}
+	}
+	switch st {
+	case Queued, Pending, Unresolved, Done, Fail, Expired, Cancelled, OTPExpired, OTPLocked, Unsure:
+	case Cooldown, Limit, Full:
+		why = strings.ToLower(string(st))
+	case OutOfService:
+		why = d.trouble()
+	default:
+		return ""
+	}
+	return shownCode(d.tone(st), why)
+}
+
+// reference is the short number of the request, or of its key where nobody knows
+// whether there is a request.
+func (d *desk) reference() string {
+	switch {
+	case d.s.request != nil:
+		return ShortReference(d.s.request.ID)
+	case d.s.state == Unsure, d.s.state == Receipt:
+		return ShortReference(d.s.key)
+	}
+	return ""
+}
+
+// ShortReference is the end of a request's id (or of its key) in two groups of
+// four, short enough to be read over the phone. Staff find the request by it.
+func ShortReference(id string) string {
+	if len(id) < 8 {
+		return id
+	}
+	id = id[len(id)-8:]
+	return id[:4] + "-" + id[4:]
+}
+
+// steps counts the customer's way for the operation.
+func (d *desk) steps() *stepsDoc {
+	p := d.policy(d.s.op)
+	if p == nil {
+		return nil
+	}
+	way := []State{Consent, Ident}
+	if d.needsStaff() {
+		way = append(way, Verify)
+	}
+	if p.Secret != nil {
+		way = append(way, PIN, PINAgain)
+	}
+	way = append(way, Review)
+	at := slices.Index(way, d.s.state)
+	if at < 0 {
+		return nil
+	}
+	return &stepsDoc{at + 1, len(way)}
+}
+
+func (d *desk) linkWord(p *txn.Policy) string {
+	switch {
+	case !d.linkDown(p):
+		return "ok"
+	case p.HoldOffline:
+		return "waits"
+	}
+	return "stops"
+}
+
+func (d *desk) menu() []menuDoc {
+	var items []menuDoc
+	for i := range d.policies {
+		if p := &d.policies[i]; p.Enabled {
+			items = append(items, menuDoc{p.Operation, d.linkWord(p)})
+		}
+	}
+	return items
+}
+
+func (d *desk) requestDoc() *requestDoc {
+	r := d.s.request
+	if r == nil {
+		return nil
+	}
+	doc := &requestDoc{
+		Operation: r.Operation, State: r.State, Reason: r.Reason, Provider: r.Code, Reference: ShortReference(r.ID),
+		Step: r.Step, Created: d.clock.at(r.Created), Sent: r.EverSent() || r.State == txn.Sending,
+	}
+	if p := d.policy(r.Operation); p != nil {
+		doc.Customer = mask(r.Fields[p.Identity])
+	}
+	if r.State == txn.Queued {
+		doc.Expires = d.clock.at(r.Expires)
+	}
+	if r.State == txn.Pending && r.Await != "" {
+		doc.AwaitTill = d.clock.at(r.AwaitTill)
+	}
+	if d.s.state == BindQR && d.s.overlay == "" {
+		doc.Link = &linkDoc{r.Data[txn.DataLinkDomain], d.linkQR(r.Data[txn.DataLinkURL])}
+	}
+	return doc
+}
+
+// linkQR draws the link once and not at every publication.
+func (d *desk) linkQR(url string) *qrDoc {
+	if d.s.qrOf != url {
+		qr, err := drawQR(url)
+		if err != nil {
+			d.log.Error("customer's link does not fit into a QR code", "session", d.s.id, "length", len(url))
+		}
+		d.s.qr, d.s.qrOf = qr, url
+	}
+	return d.s.qr
+}
+
+// mask leaves as much of an identifier as its owner needs to recognise it.
+func mask(v string) string {
+	head, tail := min(4, len(v)/3), min(3, len(v)/4)
+	return v[:head] + strings.Repeat("•", len(v)-head-tail) + v[len(v)-tail:]
+}
+
+func (d *desk) networkDoc() *networkDoc {
+	doc := &networkDoc{Works: []txn.Operation{}, Waits: []txn.Operation{}, Stops: []txn.Operation{}, Links: []linkState{}}
+	for i := range d.policies {
+		p := &d.policies[i]
+		if !p.Enabled {
+			continue
+		}
+		switch d.linkWord(p) {
+		case "ok":
+			doc.Works = append(doc.Works, p.Operation)
+		case "waits":
+			doc.Waits = append(doc.Waits, p.Operation)
+		default:
+			doc.Stops = append(doc.Stops, p.Operation)
+		}
+	}
+	doc.Offline = len(doc.Waits)+len(doc.Stops) > 0
+	for _, l := range d.links {
+		doc.Links = append(doc.Links, linkState{l.Provider, l.Known, l.Up, l.Held, l.Reason, d.clock.at(l.Since)})
+	}
+	slices.SortFunc(doc.Links, func(a, b linkState) int { return strings.Compare(a.Provider, b.Provider) })
+	return doc
+}
+
+func (d *desk) cooldownDoc() *cooldownDoc {
+	switch {
+	case d.s.state == Cooldown:
+		return &cooldownDoc{"cooldown", "customer", d.clock.at(d.s.until), d.clock.at(d.s.opened)}
+	case d.s.state == Limit:
+		return &cooldownDoc{"limit", d.s.scope, d.clock.at(d.s.until), d.clock.at(d.s.opened)}
+	case d.s.state == Done && !d.s.request.Cooldown.IsZero():
+		return &cooldownDoc{"cooldown", "customer", d.clock.at(d.s.request.Cooldown), d.clock.at(d.s.opened)}
+	}
+	return nil
+}
+
+func (d *desk) healthDoc() *healthDoc {
+	why := d.trouble()
+	if why == "" {
+		return &healthDoc{OK: true}
+	}
+	return &healthDoc{Reason: why, Hint: d.health.Hint}
+}

@@ -1,0 +1,2 @@
+// The page is built by the modules beside this one.
+export {};
