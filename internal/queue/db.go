@@ -39,7 +39,6 @@ type DB struct {
 	stats  Stats
 	stamp  []byte
 	behind string
-	keep   bool // the witness stays as it is until AcceptBehind
 
 	closeOnce sync.Once
 	closeErr  error
@@ -127,8 +126,11 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 		return nil, err
 	}
 	db.stamp = slices.Clone(st.stamp)
-	if db.behind = wit.behind(db.id, &st); db.behind != "" {
-		db.keep = true
+	if st.behind {
+		db.behind = "it was put back from a copy, and that is not settled yet"
+	}
+	if why := wit.behind(db.id, &st); why != "" {
+		db.behind, st.behind = why, true
 		if wit.Journal == hex.EncodeToString(db.id[:]) {
 			st.seq, st.serial = max(st.seq, wit.Seq), max(st.serial, wit.Serial)
 		}
@@ -251,17 +253,17 @@ func (db *DB) Behind() string {
 
 // AcceptBehind ends Behind, once everything that may have been sent is marked so.
 func (db *DB) AcceptBehind(ctx context.Context) error {
-	db.statMu.Lock()
-	db.behind, db.keep = "", false
-	db.statMu.Unlock()
-	// A commit of its own, after which the witness speaks of this journal.
-	return db.line.do(ctx, &op{apply: (*batch).reserve})
-}
-
-func (db *DB) frozen() bool {
+	err := db.line.do(ctx, &op{apply: func(b *batch) error {
+		b.state.behind = false
+		return nil
+	}})
+	if err != nil {
+		return fmt.Errorf("accept journal: %w", err)
+	}
 	db.statMu.Lock()
 	defer db.statMu.Unlock()
-	return db.keep
+	db.behind = ""
+	return nil
 }
 
 // StampOnDisk is what Options.Stamp had given for the last commit: right after

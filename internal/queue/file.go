@@ -26,6 +26,7 @@ const (
 	lockTimeout = 500 * time.Millisecond
 	lockRetry   = 50 * time.Millisecond
 	initialMap  = 64 << 20 // address space, not memory: spares remaps while readers read
+	growStep    = 1 << 20  // by which bbolt makes the file longer
 )
 
 const (
@@ -38,22 +39,24 @@ func openBolt(opt *Options) (*bbolt.DB, error) {
 	if err := probe(opt.Path); err != nil {
 		return nil, err
 	}
-	h, err := bbolt.Open(opt.Path, 0o600, boltOptions(opt))
+	bo := boltOptions(opt)
+	bo.InitialMmapSize = initialMap
+	h, err := bbolt.Open(opt.Path, 0o600, bo)
 	if errors.Is(err, berrors.ErrTimeout) {
 		return nil, lockedError(opt.Path)
 	}
 	if err != nil {
 		return nil, &Error{Op: "open journal", Path: opt.Path, Err: err}
 	}
+	h.AllocSize = growStep
 	return h, nil
 }
 
 func boltOptions(opt *Options) *bbolt.Options {
 	return &bbolt.Options{
-		Timeout:         lockTimeout,
-		FreelistType:    bbolt.FreelistMapType,
-		InitialMmapSize: initialMap,
-		MaxSize:         opt.fileLimit(),
+		Timeout:      lockTimeout,
+		FreelistType: bbolt.FreelistMapType,
+		MaxSize:      opt.fileLimit(),
 	}
 }
 
@@ -254,6 +257,9 @@ func reserve(path string, size int64) error {
 	fi, err := f.Stat()
 	if err != nil {
 		return fmt.Errorf("reserve space: %w", err)
+	}
+	if size > 0 { // fills the holes; where the file system cannot, the zeros must do
+		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 	}
 	for off := fi.Size(); off < size; {
 		n, err := f.WriteAt(make([]byte, min(1<<20, size-off)), off)

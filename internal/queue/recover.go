@@ -116,6 +116,7 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 		w.keks[id] = k.kek
 	}
 	w.db.reopened(h)
+	w.publish()
 	doubts := w.doubts
 	w.doubts = nil
 	for i := range doubts {

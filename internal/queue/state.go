@@ -36,19 +36,20 @@ const maxStamp = 256
 //	... box: 12 bytes nonce, ciphertext, 16 bytes tag; additional data: the label
 //	    "gardu journal state", journal id, schema version (4), key number (4)
 //
-// The box holds salt (8), serial (8), seq (8), next key number (4), and the
-// stamp to the end.
+// The box holds salt (8), serial (8), seq (8), next key number (4), behind (1:
+// 0 or 1), and the stamp to the end.
 type state struct {
 	salt    uint64 // of txn.Identity
 	serial  uint64 // the first serial that is not reserved
 	seq     uint64 // the highest sequence number ever given
 	nextKey uint32
+	behind  bool // it was put back from a copy, and nobody has dealt with that
 	stamp   []byte
 }
 
 const (
 	stateMagic = "GDT\x01"
-	stateFixed = 8 + 8 + 8 + 4
+	stateFixed = 8 + 8 + 8 + 4 + 1
 )
 
 func stateAAD(id journalID, key uint32) []byte {
@@ -61,6 +62,11 @@ func (s *state) seal(k *dataKey, id journalID) []byte {
 	p = binary.BigEndian.AppendUint64(p, s.serial)
 	p = binary.BigEndian.AppendUint64(p, s.seq)
 	p = binary.BigEndian.AppendUint32(p, s.nextKey)
+	if s.behind {
+		p = append(p, 1)
+	} else {
+		p = append(p, 0)
+	}
 	p = append(p, s.stamp...)
 	b := binary.BigEndian.AppendUint32([]byte(stateMagic), k.id)
 	k.seals.Add(1)
@@ -88,6 +94,7 @@ func openState(k *dataKey, id journalID, b []byte) (state, error) {
 		serial:  binary.BigEndian.Uint64(p[8:]),
 		seq:     binary.BigEndian.Uint64(p[16:]),
 		nextKey: binary.BigEndian.Uint32(p[24:]),
+		behind:  p[28] != 0,
 		stamp:   append([]byte(nil), p[stateFixed:]...),
 	}, nil
 }

@@ -39,11 +39,11 @@ type writer struct {
 	keks   map[uint32]string // the data keys in the file, with the KEK of each
 	key    *dataKey
 
-	fresh     *dataKey      // made, not yet in the file
-	made      chan *dataKey // where the maker delivers; nil says that it could not
-	making    bool
-	lastTried time.Time
-	makers    sync.WaitGroup
+	fresh  *dataKey      // made, not yet in the file
+	made   chan *dataKey // where the maker delivers; nil says that it could not
+	making bool
+	failed time.Time // when the token last could not
+	makers sync.WaitGroup
 
 	doubts     []doubt // commits whose fate is not known; empty while the file is open
 	lastReopen time.Time
@@ -64,8 +64,11 @@ func (w *writer) run(ctx context.Context) {
 		case <-w.db.line.wake:
 		case <-tick.C:
 			w.idle()
-		case w.fresh = <-w.made: // nil where the token could not
+		case w.fresh = <-w.made:
 			w.making = false
+			if w.fresh == nil { // the token could not
+				w.failed = time.Now()
+			}
 		}
 		for {
 			ops, closed := w.db.line.take(maxBatch)
@@ -134,7 +137,6 @@ func (w *writer) serve(ctx context.Context, ops []*op) {
 			o.answer(err)
 		}
 	}
-	w.publish()
 }
 
 // errCommit marks an error after which only the file knows what it holds.
@@ -287,14 +289,14 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 	}
 	for _, o := range ops {
 		o.settled(true)
+	}
+	w.publish() // before the answers, so that who has one sees its effect
+	for _, o := range ops {
 		o.answer(nil)
 	}
 }
 
 func (w *writer) writeWitness() {
-	if w.db.frozen() {
-		return
-	}
 	wit := witness{Version: witnessVersion, Journal: hex.EncodeToString(w.db.id[:]), Seq: w.state.seq, Serial: w.state.serial}
 	if err := wit.write(witnessPath(w.db.opt.Path)); err != nil {
 		w.db.opt.Log.Warn("witness_not_written", "error", err)
@@ -306,10 +308,10 @@ func (w *writer) writeWitness() {
 // renewKey has a new data key made when the present one is worn, without holding
 // anybody up for it: the token may be slow or absent.
 func (w *writer) renewKey(ctx context.Context) {
-	if w.fresh != nil || w.making || !w.worn() || time.Since(w.lastTried) < wrapRetry {
+	if w.fresh != nil || w.making || !w.worn() || time.Since(w.failed) < wrapRetry {
 		return
 	}
-	w.making, w.lastTried = true, time.Now()
+	w.making = true
 	id := w.state.nextKey
 	w.makers.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, wrapTimeout)

@@ -1,0 +1,227 @@
+package queue_test
+
+import (
+	"bufio"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gardu/internal/queue"
+	"gardu/internal/txn"
+)
+
+// childEnv makes the test binary play an agent that writes until it is killed.
+const childEnv = "GARDU_QUEUE_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := child(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// fixedKEK is the same key in parent and child.
+func fixedKEK(t testing.TB, id string) *memKEK {
+	key := sha256.Sum256([]byte(id))
+	return kekOf(t, id, key[:])
+}
+
+func childOptions(t testing.TB, dir string) queue.Options {
+	return queue.Options{
+		Path: filepath.Join(dir, "journal.db"), KeyDir: filepath.Join(dir, "keys"),
+		KEK: fixedKEK(t, "kek"), PINKEK: fixedKEK(t, "pinkek"), Kiosk: 1, Reserve: -1,
+		DangerousAllowKeyDirOnDisk: true,
+	}
+}
+
+// child adds, updates, deletes and takes serials from eight goroutines and says
+// on standard output what was acknowledged.
+func child(dir string) error {
+	ctx := context.Background()
+	db, err := queue.Open(ctx, childOptions(new(testing.T), dir))
+	if err != nil {
+		return err
+	}
+	var out sync.Mutex
+	say := func(format string, args ...any) {
+		out.Lock()
+		defer out.Unlock()
+		fmt.Printf(format+"\n", args...)
+	}
+	say("open %d", os.Getpid())
+	errs := make(chan error)
+	for range 8 {
+		go func() { errs <- work(ctx, db, say) }()
+	}
+	return <-errs
+}
+
+func work(ctx context.Context, db *queue.DB, say func(string, ...any)) error {
+	for i := 0; ; i++ {
+		r := request("081234567890")
+		r.Secret = txn.SecretPIN
+		if err := db.Add(ctx, r, pin("493817")); err != nil {
+			return err
+		}
+		say("add %d %s", r.Seq, r.ID)
+		n, err := db.Serial(ctx)
+		if err != nil {
+			return err
+		}
+		say("serial %d", n)
+		r.State, r.Tries, r.Secret = txn.Sending, i, ""
+		if err := db.Update(ctx, r, nil); err != nil {
+			return err
+		}
+		say("update %d %d", r.Seq, i)
+		if i%3 == 0 {
+			say("deleting %d", r.Seq)
+			if err := db.Delete(ctx, []uint64{r.Seq}); err != nil {
+				return err
+			}
+			say("delete %d", r.Seq)
+		}
+	}
+}
+
+// acked is what children were told, over all their lives.
+type acked struct {
+	id      map[uint64]string // by seq; deleted ones are taken out before
+	tries   map[uint64]int    // of those updated
+	deleted map[uint64]bool
+	serials map[uint64]bool
+}
+
+func (a *acked) line(t *testing.T, l string) {
+	f := strings.Fields(l)
+	n, err := strconv.ParseUint(f[1], 10, 64)
+	require.NoError(t, err)
+	switch f[0] {
+	case "add":
+		require.NotContains(t, a.id, n, "a place was given twice")
+		require.NotContains(t, a.deleted, n, "a place was given twice")
+		a.id[n] = f[2]
+	case "update":
+		a.tries[n], err = strconv.Atoi(f[2])
+		require.NoError(t, err)
+	case "deleting": // may or may not be carried out
+		delete(a.id, n)
+	case "delete":
+		a.deleted[n] = true
+	case "serial":
+		require.False(t, a.serials[n], "serial %d was handed out twice", n)
+		a.serials[n] = true
+	}
+}
+
+func TestKilledWhileWritingLosesNothingAcknowledged(t *testing.T) {
+	dir := t.TempDir()
+	t.Cleanup(func() { boltCheck(t, filepath.Join(dir, "journal.db")) })
+	a := &acked{id: map[uint64]string{}, tries: map[uint64]int{}, deleted: map[uint64]bool{}, serials: map[uint64]bool{}}
+	for range 4 {
+		killOne(t, dir, a)
+
+		db, err := queue.Open(t.Context(), childOptions(t, dir))
+		require.NoError(t, err)
+		require.Empty(t, db.Behind())
+		found := map[uint64]bool{}
+		secrets := 0
+		require.NoError(t, db.Each(t.Context(), func(r *txn.Request, err error) error {
+			require.NoError(t, err)
+			if a.deleted[r.Seq] {
+				return fmt.Errorf("record %d was deleted", r.Seq)
+			}
+			if id, ok := a.id[r.Seq]; ok {
+				require.Equal(t, id, r.ID)
+			}
+			if n, ok := a.tries[r.Seq]; ok {
+				require.Equal(t, n, r.Tries)
+				require.Empty(t, r.Secret)
+			}
+			if r.Secret != "" {
+				secrets++
+				v, err := db.Secret(t.Context(), r)
+				require.NoError(t, err)
+				require.Equal(t, "493817", string(v.Bytes()))
+			}
+			found[r.Seq] = true
+			return nil
+		}))
+		for seq := range a.id {
+			require.True(t, found[seq], "record %d was acknowledged and is gone", seq)
+		}
+		list, err := filepath.Glob(filepath.Join(dir, "keys", "*"))
+		require.NoError(t, err)
+		require.Len(t, list, secrets, "one key for each secret that is waiting, and none besides")
+		n, err := db.Serial(t.Context())
+		require.NoError(t, err)
+		a.line(t, "serial "+strconv.FormatUint(n, 10))
+		require.NoError(t, db.Close())
+	}
+	require.NotEmpty(t, a.id)
+	require.NotEmpty(t, a.serials)
+	t.Logf("%d records, %d deleted, %d serials", len(a.id), len(a.deleted), len(a.serials))
+}
+
+// killOne runs a child for a moment, kills it and takes in what it was told.
+func killOne(t *testing.T, dir string, a *acked) {
+	cmd := exec.Command(os.Args[0], "-test.run=^$") //nolint:gosec,noctx // the test binary itself; killed below
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	cmd.Stderr = os.Stderr
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	s := bufio.NewScanner(out)
+	require.True(t, s.Scan(), "the child did not open the journal")
+	pid := cmd.Process.Pid
+	require.Equal(t, "open "+strconv.Itoa(pid), s.Text())
+
+	// While it runs, the journal is its own.
+	_, err = queue.Open(t.Context(), childOptions(t, dir))
+	var locked *queue.LockedError
+	require.ErrorAs(t, err, &locked)
+	require.Equal(t, pid, locked.PID)
+	require.ErrorContains(t, err, fmt.Sprintf("is locked by another agent (pid %d)", pid))
+
+	timer := time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() }) //nolint:gosec // no secret
+	defer timer.Stop()
+	for s.Scan() { // each line is one write to a pipe, so none is cut off
+		a.line(t, s.Text())
+	}
+	require.Error(t, cmd.Wait(), "it was killed")
+}
+
+func TestKeyFileNamesTheRequestOnly(t *testing.T) {
+	// A key file names its request and nothing else that identifies a customer.
+	opt := options(t)
+	db := open(t, opt)
+	r := request("081234567890")
+	r.Secret = txn.SecretPIN
+	require.NoError(t, db.Add(t.Context(), r, pin("493817")))
+	list := keyFiles(t, opt)
+	require.Len(t, list, 1)
+	id, gen, ok := strings.Cut(filepath.Base(list[0]), ".pin.")
+	require.True(t, ok)
+	require.Equal(t, r.ID, id)
+	_, err := hex.DecodeString(gen)
+	require.NoError(t, err)
+	fi, err := os.Stat(list[0])
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), fi.Mode().Perm())
+}

@@ -1,0 +1,40 @@
+package queue
+
+import (
+	"io"
+	"time"
+
+	"go.etcd.io/bbolt"
+)
+
+// WithCommit lets a test decide what a commit does.
+func (o Options) WithCommit(fn func(*bbolt.Tx) error) Options {
+	o.commit = fn
+	return o
+}
+
+// WithKeys makes data keys wear out sooner.
+func (o Options) WithKeys(seals uint64, age time.Duration) Options {
+	o.keySeals, o.keyAge = seals, age
+	return o
+}
+
+// WithIdle makes the writer do sooner what waits for nobody.
+func (o Options) WithIdle(d time.Duration) Options {
+	o.idle = d
+	return o
+}
+
+// Inspect reads a file as Open does before bbolt sees it.
+func Inspect(f io.ReaderAt, size int64) error { return inspect(f, size) }
+
+// Names of what a test changes by hand.
+var (
+	BucketItems = bucketItems
+	BucketMeta  = bucketMeta
+	MetaSchema  = metaSchema
+	MetaState   = metaState
+)
+
+// SerialBlock is how many serials are reserved at once.
+const SerialBlock = serialBlock
