@@ -14,7 +14,7 @@ import (
 // Offer is one operation this kiosk can carry out.
 type Offer struct {
 	Policy   Policy
-	Provider Provider
+	Provider Provider // nil where it could not be built; the policy then says why
 }
 
 // Limits bound how much may be asked. Zero fields take the defaults.

@@ -21,15 +21,15 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		after = e.timing.RetryMax
 		return
 	}
-	of, ok := e.offers[r.Operation]
-	if !ok {
-		after = time.Hour // an operation that was configured once and is no more; an operator sees it
-		return
-	}
+	of := e.offers[r.Operation]
 	p := &of.Policy
 	now := time.Now()
 	if settleTime(r, p, now) {
 		after = e.save(ctx, r)
+		return
+	}
+	if of.Provider == nil {
+		after = e.timing.RetryMax // configured once and no more, or its key is missing: an operator sees it wait
 		return
 	}
 	switch r.State {

@@ -181,12 +181,17 @@ func doubt(r *Request, p *Policy, t Timing, why Reason, now time.Time) {
 
 // nextRead is when a read-back is due; without one, when the doubt becomes unresolved.
 func nextRead(r *Request, p *Policy, t Timing, now time.Time) time.Time {
-	end := r.DoubtFrom.Add(p.Settle)
+	return nextReadFrom(r.DoubtFrom, r, p, t, now)
+}
+
+// nextReadFrom counts the quiet time and the time to settle from the given moment.
+func nextReadFrom(from time.Time, r *Request, p *Policy, t Timing, now time.Time) time.Time {
+	end := from.Add(p.Settle)
 	if !p.Readback {
 		return end
 	}
 	next := now.Add(backoff(t.ReadBase, t.ReadMax, r.Tries))
-	if quiet := r.DoubtFrom.Add(p.Quiet); now.Before(quiet) && next.After(quiet) {
+	if quiet := from.Add(p.Quiet); now.Before(quiet) && next.After(quiet) {
 		next = quiet // the first moment at which "not there" counts
 	}
 	if next.After(end) {
@@ -231,11 +236,7 @@ func settleInquiry(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 		r.NotBefore = now.Add(pageEvery(p))
 		return
 	}
-	if onPage {
-		r.NotBefore = now.Add(backoff(t.ReadBase, t.ReadMax, min(r.Tries, 3)))
-		return
-	}
-	r.NotBefore = nextRead(r, p, t, now)
+	r.NotBefore = nextReadFrom(from, r, p, t, now)
 }
 
 func notThere(r *Request, p *Policy, onPage bool, now time.Time) {
