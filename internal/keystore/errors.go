@@ -121,7 +121,7 @@ var kinds = []struct {
 	{ErrUnsupported, ClassConfiguration, "choose another mechanism or another kind of key for this role; `gardu check` shows what the token can do"},
 	{ErrRefused, ClassConfiguration, "compare the key's attributes in `gardu keys list` with its role, and make the key anew if they differ"},
 	{ErrCiphertext, ClassData, "check that the data and the key belong together"},
-	{ErrDevice, ClassDevice, "check the token's connection and its service, then run `gardu check`"},
+	{ErrDevice, ClassDevice, "check the token's connection, its service and its driver's configuration, then run `gardu check`"},
 	{ErrTimeout, ClassDevice, "check the token's connection and its service, then run `gardu check`"},
 	{ErrWorkerLost, ClassSession, "nothing need be done if it is rare; if it repeats, update the token's driver and report it"},
 	{ErrClosed, ClassSession, "restart gardu"},

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -16,7 +17,12 @@ import (
 	"gardu/internal/secret"
 )
 
-func TestMain(m *testing.M) { softhsmtest.Main(m) }
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == misbehaveArgument {
+		os.Exit(misbehave())
+	}
+	softhsmtest.Main(m)
+}
 
 // generate makes a key and returns its URI.
 func generate(t testing.TB, s *keystore.Store, kind keystore.Kind, label string) string {

@@ -34,6 +34,7 @@ var reasons = map[pkcs11.Error]protocol.Reason{
 	pkcs11.CKR_FUNCTION_NOT_SUPPORTED:  protocol.ReasonUnsupported,
 	pkcs11.CKR_KEY_SIZE_RANGE:          protocol.ReasonUnsupported,
 	pkcs11.CKR_ARGUMENTS_BAD:           protocol.ReasonUnsupported,
+	pkcs11.CKR_CANT_LOCK:               protocol.ReasonUnsupported,
 
 	pkcs11.CKR_KEY_TYPE_INCONSISTENT:      protocol.ReasonConfiguration,
 	pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED: protocol.ReasonConfiguration,

@@ -45,7 +45,12 @@ func load(m *protocol.Hello) (*token, error) {
 		opts = append(opts, pkcs11.InitializeWithReserved(unsafe.Pointer(C.CString(m.InitReserved))))
 	}
 	if err := ctx.Initialize(opts...); err != nil {
-		return nil, fail(protocol.ReasonModule, "%v", failed("C_Initialize", err))
+		err = failed("C_Initialize", err)
+		if because(err) == protocol.ReasonUnsupported { // it did not like what it was given
+			return nil, fail(protocol.ReasonModule, "%v", err)
+		}
+		// The daemon or the storage behind it is not there, or will be later.
+		return nil, fail(protocol.ReasonDevice, "%v", err)
 	}
 	t := &token{ctx: ctx}
 	if err := t.choose(m); err != nil {
