@@ -155,9 +155,13 @@ func (p *Provider) judgeStatus(a *txn.Answer, want expected) {
 		a.Outcome, a.Reason = txn.WasRejected, txn.ReasonMisconfigured
 		a.Alarm = fmt.Sprintf("prepaid: the gateway refuses this kiosk (HTTP %d); check the x-api-key and secureCode credentials, "+
 			"prepaid.client_id, bank_id, entity_id and consumer_custom_id", a.HTTPStatus)
+	case http.StatusMovedPermanently, http.StatusFound, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect,
+		http.StatusNotFound, http.StatusMethodNotAllowed:
+		a.Reason = txn.ReasonUnlisted
+		a.Alarm = fmt.Sprintf("prepaid: the platform is not at %s (HTTP %d); check prepaid.base_url and the path", want.path, a.HTTPStatus)
 	default:
 		a.Reason = txn.ReasonUnlisted
-		a.Alarm = fmt.Sprintf("prepaid: no answer of the platform at %s (HTTP %d); check prepaid.base_url and the path", want.path, a.HTTPStatus)
+		a.Alarm = fmt.Sprintf("prepaid: HTTP %d without the platform's own answer; ask the platform what its gateway means by it", a.HTTPStatus)
 	}
 }
 
