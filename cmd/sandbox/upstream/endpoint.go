@@ -218,6 +218,7 @@ type conn struct {
 	pending []byte // read from TLS, not yet given on
 	budget  int    // bytes that may still be given on before the break; only if limited
 	limited bool
+	broken  bool // cut short; net/http reads once more after an error
 }
 
 // maxRequestLine is how much is read to find out which operation a request is for.
@@ -231,6 +232,9 @@ func (c *conn) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		c.shaken.Store(true)
+	}
+	if c.broken {
+		return 0, errBroken
 	}
 	if len(c.pending) > 0 {
 		return c.give(p)
@@ -315,6 +319,7 @@ func (c *conn) give(p []byte) (int, error) {
 
 // cutShort resets the connection before the request was whole.
 func (c *conn) cutShort() {
+	c.broken = true
 	if !c.busy.Load() {
 		c.record("break_at_byte: the header was cut off", string(KindBreakAtByte))
 	}

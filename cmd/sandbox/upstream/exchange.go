@@ -132,7 +132,7 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // run applies the faults around checking and carrying out.
 func (x *exchange) run() {
 	slow, isSlow := x.take(func(f Fault) bool { return f.Kind == KindSlow })
-	wait := func() bool { return !isSlow || x.pause(time.Duration(slow.DelayMS)*time.Millisecond) }
+	wait := func() bool { return !isSlow || x.pause(slow, time.Duration(slow.DelayMS)*time.Millisecond) }
 	f, faulty := x.take(func(f Fault) bool {
 		return !f.ofConnection() && f.Kind != KindSlow && f.Kind != KindBreakAtByte && !f.afterEffect()
 	})

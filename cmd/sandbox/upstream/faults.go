@@ -81,6 +81,9 @@ type Fault struct {
 	Location          string `json:"location,omitempty"`
 	RST               bool   `json:"rst,omitempty"`
 	SkewSeconds       int    `json:"skew_seconds,omitempty"`
+
+	// released is closed when the platform's faults are cleared.
+	released <-chan struct{}
 }
 
 // ActiveFault is a fault that still hits.
@@ -210,7 +213,9 @@ func (s *faultSet) take(match func(Fault) bool) (Fault, bool) {
 			s.set = append(s.set[:i:i], s.set[i+1:]...)
 			s.any.Store(len(s.set) > 0)
 		}
-		return f.Fault, true
+		taken := f.Fault
+		taken.released = s.released
+		return taken, true
 	}
 	return Fault{}, false
 }
@@ -254,10 +259,4 @@ func (s *faultSet) find(kind Kind) (Fault, bool) {
 		}
 	}
 	return Fault{}, false
-}
-
-func (s *faultSet) letGo() <-chan struct{} {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.released
 }

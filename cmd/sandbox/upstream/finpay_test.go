@@ -76,7 +76,9 @@ func (w *world) status(token, phone string) string {
 	return got.text(w.t, "additionalInfo", "accountStatus")
 }
 
-func bindBody(phone string) string { return fmt.Sprintf(`{"merchantId":%q,"phoneNo":%q}`, merchantID, phone) }
+func bindBody(phone string) string {
+	return fmt.Sprintf(`{"merchantId":%q,"phoneNo":%q}`, merchantID, phone)
+}
 
 func TestFinpayBind(t *testing.T) {
 	w := start(t, config(t))

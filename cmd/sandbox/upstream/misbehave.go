@@ -15,7 +15,7 @@ func (x *exchange) misbehave(f Fault, answer reply) {
 	case KindBreakBeforeEffect, KindBreakAfterEffect:
 		x.cut(f.RST)
 	case KindHang:
-		x.pause(0)
+		x.pause(f, 0)
 	case KindThrottle:
 		a := x.p.render(x, http.StatusTooManyRequests, "00", "Too Many Requests")
 		if f.RetryAfterSeconds > 0 {
@@ -45,7 +45,7 @@ func (x *exchange) misbehave(f Fault, answer reply) {
 		x.w.WriteHeader(answer.status)
 		_, _ = x.w.Write(answer.body[:len(answer.body)/2]) // net/http closes the connection because the rest is missing
 	case KindHuge:
-		x.flood(answer)
+		x.flood(f, answer)
 	}
 }
 
@@ -59,7 +59,7 @@ func (x *exchange) cut(rst bool) {
 
 // pause waits for d, or for ever if d is 0. It reports whether somebody is still waiting for the answer, and cuts the connection if
 // it waited for ever.
-func (x *exchange) pause(d time.Duration) bool {
+func (x *exchange) pause(f Fault, d time.Duration) bool {
 	var due <-chan time.Time
 	if d > 0 {
 		timer := time.NewTimer(d)
@@ -72,7 +72,7 @@ func (x *exchange) pause(d time.Duration) bool {
 	case <-x.r.Context().Done():
 		x.note(func(e *Exchange) { e.Note = "the client left before an answer" })
 		return false
-	case <-x.p.faults.letGo():
+	case <-f.released:
 		if d > 0 {
 			return true
 		}
@@ -83,18 +83,17 @@ func (x *exchange) pause(d time.Duration) bool {
 }
 
 // flood sends a body that begins like the right one and does not end before the client leaves.
-func (x *exchange) flood(answer reply) {
+func (x *exchange) flood(f Fault, answer reply) {
 	x.headers()
 	x.note(func(e *Exchange) { e.Status, e.Code = answer.status, answer.code })
 	x.w.WriteHeader(answer.status)
 	_, err := x.w.Write([]byte(`{"responseMessage":"`))
 	chunk := bytes.Repeat([]byte("lorem ipsum "), 4096)
-	letGo := x.p.faults.letGo()
 	for err == nil {
 		select {
 		case <-x.r.Context().Done():
 			return
-		case <-letGo:
+		case <-f.released:
 			x.cut(false)
 		case <-x.p.s.stopping:
 			x.cut(false)
