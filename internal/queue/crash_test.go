@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"gardu/internal/queue"
 	"gardu/internal/txn"
@@ -24,6 +26,9 @@ import (
 
 // childEnv makes the test binary play an agent that writes until it is killed.
 const childEnv = "GARDU_QUEUE_CHILD"
+
+// faultyEnv tells it that its disk fails now and then.
+const faultyEnv = "GARDU_QUEUE_FAULTY"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
@@ -77,7 +82,14 @@ func work(ctx context.Context, db *queue.DB, say func(string, ...any)) error {
 		r := request("081234567890")
 		r.Secret = txn.SecretPIN
 		if err := db.Add(ctx, r, pin("493817")); err != nil {
-			return err
+			if os.Getenv(faultyEnv) == "" {
+				return err
+			}
+			if !errors.Is(err, txn.ErrStoreUnknown) {
+				say("refused 0 %s", r.ID)
+			}
+			time.Sleep(10 * time.Millisecond)
+			continue
 		}
 		say("add %d %s", r.Seq, r.ID)
 		n, err := db.Serial(ctx)
@@ -85,6 +97,9 @@ func work(ctx context.Context, db *queue.DB, say func(string, ...any)) error {
 			return err
 		}
 		say("serial %d", n)
+		if os.Getenv(faultyEnv) != "" {
+			continue
+		}
 		r.State, r.Tries, r.Secret = txn.Sending, i, ""
 		if err := db.Update(ctx, r, nil); err != nil {
 			return err
@@ -106,6 +121,14 @@ type acked struct {
 	tries   map[uint64]int    // of those updated
 	deleted map[uint64]bool
 	serials map[uint64]bool
+	refused map[string]bool // ids of which it was said that they are not stored
+}
+
+func newAcked() *acked {
+	return &acked{
+		id: map[uint64]string{}, tries: map[uint64]int{}, deleted: map[uint64]bool{},
+		serials: map[uint64]bool{}, refused: map[string]bool{},
+	}
 }
 
 func (a *acked) line(t *testing.T, l string) {
@@ -117,6 +140,8 @@ func (a *acked) line(t *testing.T, l string) {
 		require.NotContains(t, a.id, n, "a place was given twice")
 		require.NotContains(t, a.deleted, n, "a place was given twice")
 		a.id[n] = f[2]
+	case "refused":
+		a.refused[f[2]] = true
 	case "update":
 		a.tries[n], err = strconv.Atoi(f[2])
 		require.NoError(t, err)
@@ -133,7 +158,7 @@ func (a *acked) line(t *testing.T, l string) {
 func TestKilledWhileWritingLosesNothingAcknowledged(t *testing.T) {
 	dir := t.TempDir()
 	t.Cleanup(func() { boltCheck(t, filepath.Join(dir, "journal.db")) })
-	a := &acked{id: map[uint64]string{}, tries: map[uint64]int{}, deleted: map[uint64]bool{}, serials: map[uint64]bool{}}
+	a := newAcked()
 	for range 4 {
 		killOne(t, dir, a)
 
@@ -205,6 +230,59 @@ func killOne(t *testing.T, dir string, a *acked) {
 		a.line(t, s.Text())
 	}
 	require.Error(t, cmd.Wait(), "it was killed")
+}
+
+// TestFailedSyncIsAnsweredTruthfully lets every so many fdatasync calls of a
+// child fail with EIO: what it was told is stored is there after a kill, and what
+// it was told is not stored is not.
+func TestFailedSyncIsAnsweredTruthfully(t *testing.T) {
+	strace, err := exec.LookPath("strace")
+	if err != nil {
+		t.Skip("strace is not installed, so no system call can be made to fail")
+	}
+	dir := t.TempDir()
+	t.Cleanup(func() { boltCheck(t, filepath.Join(dir, "journal.db")) })
+	cmd := exec.Command(strace, "-f", "-o", filepath.Join(dir, "trace"), "-e", "trace=fdatasync", //nolint:gosec,noctx // ended below
+		"-e", "inject=fdatasync:error=EIO:when=20+11", os.Args[0], "-test.run=^$")
+	cmd.Env = append(os.Environ(), childEnv+"="+dir, faultyEnv+"=1")
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	s := bufio.NewScanner(out)
+	require.True(t, s.Scan(), "the child did not open the journal")
+	pid, err := strconv.Atoi(strings.TrimPrefix(s.Text(), "open "))
+	require.NoError(t, err)
+	timer := time.AfterFunc(2*time.Second, func() { _ = unix.Kill(pid, unix.SIGKILL) })
+	defer timer.Stop()
+	a := newAcked()
+	for s.Scan() {
+		a.line(t, s.Text())
+	}
+	require.Error(t, cmd.Wait(), "it was killed")
+	trace, err := os.ReadFile(filepath.Join(dir, "trace"))
+	require.NoError(t, err)
+	injected := strings.Count(string(trace), "INJECTED")
+	if injected == 0 {
+		t.Skip("strace cannot inject errors here")
+	}
+
+	db, err := queue.Open(t.Context(), childOptions(t, dir))
+	require.NoError(t, err)
+	found := map[uint64]string{}
+	require.NoError(t, db.Each(t.Context(), func(r *txn.Request, err error) error {
+		require.NoError(t, err)
+		if a.refused[r.ID] {
+			return fmt.Errorf("record %d was said not to be stored", r.Seq)
+		}
+		found[r.Seq] = r.ID
+		return nil
+	}))
+	for seq, id := range a.id {
+		require.Equal(t, id, found[seq])
+	}
+	require.NoError(t, db.Close())
+	require.NotEmpty(t, a.refused)
+	t.Logf("%d syncs failed; %d records, %d refused", injected, len(a.id), len(a.refused))
 }
 
 func TestKeyFileNamesTheRequestOnly(t *testing.T) {
