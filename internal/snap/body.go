@@ -42,8 +42,9 @@ func (o *body) digits(name string, value []byte) *body {
 	return o
 }
 
-func (o *body) open(name string) *body {
-	o.key(name)
+// info opens the one inner object that the documents have.
+func (o *body) info() *body {
+	o.key("additionalInfo")
 	o.b = append(o.b, '{')
 	o.comma = false
 	return o

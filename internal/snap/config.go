@@ -99,7 +99,7 @@ type NetzmeConfig struct {
 }
 
 func defaults() Config {
-	return Config{
+	return Config{ //nolint:gosec // the token's settings, not a token
 		Mode: Symmetric, SignQuery: true, EmptyBody: EmptyHash, MinRSABits: 2048,
 		TokenBody:      `{"grantType":"client_credentials","additionalInfo":{}}`,
 		TokenMargin:    wire.Duration(time.Minute),
@@ -161,12 +161,12 @@ func (p *problems) add(bad bool, setting, problem string) {
 func (c *FinpayConfig) Validate() error {
 	p := c.validate("https://snapstag.finnet.co.id (staging) or https://snap.finnet.co.id (production)")
 	p.add(c.Origin == "", "origin", "is missing; Finpay demands the ORIGIN header, give the name agreed with Finpay")
-	p.add(!plain(c.MerchantID, 64), "merchant_id", "must have 1 to 64 letters, digits, '_', '-' or '.'; give the bank's merchant id from Finpay")
-	p.add(!plain(c.BindingReferenceField, 64), "binding_reference_field", "must be a field name such as \"referenceNo\"")
-	p.add(!plain(c.BindingTokenParam, 64), "binding_token_param", "must be a parameter name such as \"linkageToken\"")
+	p.add(!plain(c.MerchantID), "merchant_id", "must have 1 to 64 letters, digits, '_', '-' or '.'; give the bank's merchant id from Finpay")
+	p.add(!plain(c.BindingReferenceField), "binding_reference_field", "must be a field name such as \"referenceNo\"")
+	p.add(!plain(c.BindingTokenParam), "binding_token_param", "must be a parameter name such as \"linkageToken\"")
 	p.add(c.LinkLife <= 0, "link_life", "must be above zero, for example \"5m\"")
 	p.add(c.OTPLife <= 0, "otp_life", "must be above zero, for example \"5m\"")
-	p.add(c.PendingSuffix != "" && !plain(c.PendingSuffix, 64), "pending_suffix", "must be a word such as \"PENDING\"")
+	p.add(c.PendingSuffix != "" && !plain(c.PendingSuffix), "pending_suffix", "must be a word such as \"PENDING\"")
 	p.operations(&c.Config, c.operations()...)
 	return errors.Join(p...)
 }
@@ -236,10 +236,10 @@ func (p *problems) path(setting, path string) {
 		setting, fmt.Sprintf("%q must begin with / and be written exactly as it is sent", path))
 }
 
-// plain reports whether s has 1 to limit characters on which every JSON minifier
+// plain reports whether s has 1 to 64 characters on which every JSON minifier
 // agrees.
-func plain(s string, limit int) bool {
-	return s != "" && len(s) <= limit && !strings.ContainsFunc(s, func(r rune) bool {
+func plain(s string) bool {
+	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '_' && r != '-' && r != '.'
 	})
 }

@@ -134,7 +134,7 @@ func beforeBind(a txn.Answer, linked ternary) txn.Answer {
 func (f *Finpay) askUnbind(ctx context.Context, c txn.Call) txn.Answer {
 	b := newBody(256).
 		text("merchantId", f.cfg.MerchantID).
-		open("additionalInfo").text("phoneNo", phone(c)).close().
+		info().text("phoneNo", phone(c)).close().
 		bytes()
 	a, o := f.do(ctx, call{f.cfg.Unbind, phone(c), c.Attempt.ExternalID, b})
 	f.seenReference(&a, c, true)
@@ -170,7 +170,7 @@ func (f *Finpay) unbind(ctx context.Context, c txn.Call) txn.Answer {
 	body := newBody(1024+6*maxReference).
 		text("merchantId", f.cfg.MerchantID).
 		text("referenceNo", ref).
-		open("additionalInfo").text("phoneNo", phone(c)).digits("otp", otp).close()
+		info().text("phoneNo", phone(c)).digits("otp", otp).close()
 	defer body.wipe()
 	a, o := f.do(ctx, call{f.cfg.Unbind, phone(c), c.Attempt.ExternalID, body.bytes()})
 	f.seenReference(&a, c, true)
@@ -229,7 +229,7 @@ const (
 // linked makes the account inquiry (service 08). It has no effect, so what has
 // been mended is tried once more at once.
 func (f *Finpay) linked(ctx context.Context, c txn.Call) (txn.Answer, ternary) {
-	b := newBody(128).open("additionalInfo").text("phoneNo", phone(c)).close().bytes()
+	b := newBody(128).info().text("phoneNo", phone(c)).close().bytes()
 	var a txn.Answer
 	var o object
 	for range 2 {

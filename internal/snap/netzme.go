@@ -59,7 +59,7 @@ func (n *Netzme) forgotPIN(ctx context.Context, c txn.Call) txn.Answer {
 	b := newBody(512).
 		text("custIdMerchant", id).
 		text("partnerReferenceNo", c.Request.Reference).
-		open("additionalInfo").text("type", "forgot_pin").close().
+		info().text("type", "forgot_pin").close().
 		bytes()
 	a, o := n.do(ctx, call{n.cfg.ForgotPIN, id, c.Attempt.ExternalID, b})
 	if a.Outcome == txn.HasSucceeded && !n.echoed(o, c.Request.Reference) {

@@ -88,12 +88,12 @@ func TestDoSendsAndReads(t *testing.T) {
 	ca := newAuthority(t)
 	type seen struct {
 		r    *http.Request
-		body string
+		body []byte
 	}
 	got := make(chan seen, 1)
 	s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
 		r, body, _ := s.request(c, bufio.NewReader(c))
-		got <- seen{r, string(body)}
+		got <- seen{r, body}
 		_, _ = io.WriteString(c, "HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n"+fine)
 	})
 	r, err := client(t, Options{CAFile: ca.file}).Do(t.Context(), post(s.url()))
@@ -105,7 +105,7 @@ func TestDoSendsAndReads(t *testing.T) {
 	require.Equal(t, "/v1.0/pin/reset?q="+canary, g.r.RequestURI)
 	require.Equal(t, "identity", g.r.Header.Get("Accept-Encoding"))
 	require.Equal(t, "Bearer "+canary, g.r.Header.Get("Authorization"))
-	require.Equal(t, `{"otp":"`+canary+`"}`, g.body)
+	require.Equal(t, []byte(`{"otp":"`+canary+`"}`), g.body)
 	require.Equal(t, strings.TrimPrefix(s.url(), "https://"), g.r.Host)
 }
 
@@ -168,7 +168,7 @@ func TestSentIsExact(t *testing.T) {
 		{name: "key not pinned", opt: with(func(o *Options) {
 			o.PinSPKI = []string{base64.StdEncoding.EncodeToString(make([]byte, 32))}
 		}), op: OpTLS, untrusted: true, hint: "pin_spki"},
-		{name: "TLS 1.2 only", conf: &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: good.Certificates}, op: OpTLS, hint: "min_tls"}, //nolint:gosec // the server under test is the outdated one
+		{name: "TLS 1.2 only", conf: &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: good.Certificates}, op: OpTLS, hint: "min_tls"},
 		{name: "another protocol only", conf: &tls.Config{MinVersion: tls.VersionTLS13, NextProtos: []string{"smtp"}, Certificates: good.Certificates}, op: OpTLS},
 		{name: "reset instead of an answer", behave: func(s *server, c *tls.Conn) {
 			s.request(c, bufio.NewReader(c))
@@ -223,7 +223,7 @@ func TestSentIsExact(t *testing.T) {
 			hang(c)
 		}, op: OpBody, is: context.DeadlineExceeded, sent: true},
 		{name: "client certificate wanted", conf: &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, sent: true},
-		{name: "client certificate wanted, TLS 1.2", opt: with(func(o *Options) { o.MinTLS = "1.2" }), conf: &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, op: OpTLS}, //nolint:gosec // as above
+		{name: "client certificate wanted, TLS 1.2", opt: with(func(o *Options) { o.MinTLS = "1.2" }), conf: &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, op: OpTLS},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.opt.CAFile == "" {
@@ -487,7 +487,7 @@ func TestTrust(t *testing.T) {
 		{"pinned leaf", Options{PinSPKI: []string{b64(sum[:])}}, conf},
 		{"pinned authority, second pin", Options{PinSPKI: []string{b64(make([]byte, 32)), b64(caSum[:])}}, conf},
 		{"client certificate", Options{Certificate: &mine}, &tls.Config{MinVersion: tls.VersionTLS13, Certificates: conf.Certificates, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool}},
-		{"TLS 1.2 allowed", Options{MinTLS: "1.2"}, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates}}, //nolint:gosec // the setting under test
+		{"TLS 1.2 allowed", Options{MinTLS: "1.2"}, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s := serve(t, tc.conf, keepAlive)
@@ -497,7 +497,7 @@ func TestTrust(t *testing.T) {
 		})
 	}
 	t.Run("TLS 1.2 without AEAD is refused", func(t *testing.T) {
-		s := serve(t, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, keepAlive) //nolint:gosec // as above
+		s := serve(t, &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: conf.Certificates, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}}, keepAlive)
 		_, err := client(t, Options{CAFile: ca.file, MinTLS: "1.2"}).Do(t.Context(), post(s.url()))
 		require.False(t, failure(t, err).Sent)
 	})

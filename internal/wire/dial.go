@@ -27,13 +27,18 @@ type rawConn struct {
 	ended   bool // TCP ended; crypto/tls does not tell that from a TLS close
 }
 
-// errNothing is what a peeking Read says when there is nothing to read. It is a
+// nothingError is what a peeking Read says when there is nothing to read. It is a
 // temporary net.Error, because crypto/tls goes on after those only.
-type errNothing struct{}
+type nothingError struct{}
 
-func (errNothing) Error() string   { return "nothing to read" }
-func (errNothing) Timeout() bool   { return true }
-func (errNothing) Temporary() bool { return true }
+// Error is never shown.
+func (nothingError) Error() string { return "nothing to read" }
+
+// Timeout is part of net.Error.
+func (nothingError) Timeout() bool { return true }
+
+// Temporary is what keeps the TLS connection usable.
+func (nothingError) Temporary() bool { return true }
 
 func (c *rawConn) Read(p []byte) (int, error) {
 	if !c.peeking {
@@ -59,7 +64,7 @@ func (c *rawConn) Read(p []byte) (int, error) {
 	case err != nil:
 		return 0, err
 	case errors.Is(rerr, syscall.EAGAIN), errors.Is(rerr, syscall.EINTR):
-		return 0, errNothing{}
+		return 0, nothingError{}
 	case rerr != nil:
 		return 0, rerr
 	case n == 0:
@@ -75,7 +80,7 @@ func (c *conn) alive() bool {
 	defer func() { c.raw.peeking = false }()
 	var b [1]byte
 	n, err := c.Read(b[:])
-	return n == 0 && errors.Is(err, errNothing{})
+	return n == 0 && errors.Is(err, nothingError{})
 }
 
 // dial makes a new connection, handshake included. Not one byte of a request has
