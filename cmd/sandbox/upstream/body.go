@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 )
 
@@ -19,14 +18,14 @@ const maxDepth = 16
 
 // parseObject reads exactly one JSON object and refuses repeated keys, deep nesting and anything after it.
 func parseObject(data []byte) (object, error) {
+	if !json.Valid(data) { // the decoder's own words would quote what it stumbled over, which may be part of a PIN
+		return object{}, errors.New("it is not exactly one JSON value")
+	}
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
 	value, err := parseValue(dec, 0)
 	if err != nil {
 		return object{}, err
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return object{}, errors.New("there is something after the JSON object")
 	}
 	obj, ok := value.(object)
 	if !ok {

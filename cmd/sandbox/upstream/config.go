@@ -248,6 +248,10 @@ func ReadConfig(r io.Reader) (Config, error) {
 
 // decodeStrict decodes exactly one JSON value with known, unrepeated keys.
 func decodeStrict(data []byte, into any) error {
+	var syntax *json.SyntaxError
+	if err := json.Unmarshal(data, new(json.RawMessage)); errors.As(err, &syntax) {
+		return fmt.Errorf("byte %d: it is not exactly one JSON object: %w", syntax.Offset, err)
+	}
 	if _, err := parseObject(data); err != nil {
 		return err
 	}

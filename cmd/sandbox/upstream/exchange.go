@@ -87,10 +87,6 @@ type exchange struct {
 
 // ServeHTTP carries one exchange from its header to its answer.
 func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if page := p.pages[r.URL.Path]; page != nil {
-		page(w, r)
-		return
-	}
 	x := &exchange{p: p, w: w, r: r, op: p.ops[r.URL.Path]}
 	if c, ok := r.Context().Value(connKey{}).(*conn); ok {
 		x.conn = c
@@ -100,6 +96,10 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			c.busy.Store(false)
 			c.fresh.Store(true)
 		}()
+	}
+	if page := p.pages[r.URL.Path]; page != nil {
+		page(w, r)
+		return
 	}
 	rec := Exchange{Time: p.s.cfg.Now(), Provider: p.name, Method: r.Method, Path: clip(r.URL.Path), Stage: StageHeaders}
 	if x.conn != nil {
