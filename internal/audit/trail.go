@@ -1,0 +1,333 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Options say where the record is.
+type Options struct {
+	Path string       // the file; its folder must exist
+	Who  string       // the Who of lines that Open and CompareStamp write themselves
+	Log  *slog.Logger // nil: nothing is logged
+}
+
+// Trail is an open record. It is safe for concurrent use, and several processes
+// may have the same file open: each line is written under the file's lock.
+type Trail struct {
+	path  string
+	who   string
+	log   *slog.Logger
+	found Head // what Open found, before it wrote anything itself
+	head  atomic.Pointer[Head]
+
+	mu   sync.Mutex // guards what follows, and keeps the lines of this process in turn
+	f    *os.File   // nil after Close
+	size int64      // up to the end of the line that head is
+}
+
+// ErrClosed: Close was called.
+var ErrClosed = errors.New("the audit record is closed")
+
+// lockEvery is how often the file's lock is tried for. It is held for the time
+// of a write, never for that of a sync.
+const lockEvery = 2 * time.Millisecond
+
+// Open opens the record or begins one. What a power loss left at its end that is
+// no line is moved to a file beside it, and a line says so.
+func Open(ctx context.Context, opt Options) (*Trail, error) {
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	t := &Trail{path: opt.Path, who: opt.Who, log: opt.Log}
+	t.head.Store(new(Head))
+	if err := t.openFile(); err != nil {
+		return nil, err
+	}
+	err := t.locked(ctx, func() error {
+		tail, err := readTail(t.f)
+		if err != nil {
+			return err
+		}
+		t.found = tail.head
+		return t.adopt(tail)
+	})
+	if err != nil {
+		_ = t.f.Close()
+		return nil, fmt.Errorf("open audit record %s: %w", opt.Path, err)
+	}
+	return t, nil
+}
+
+func (t *Trail) openFile() error {
+	_, err := os.Lstat(t.path)
+	fresh := errors.Is(err, fs.ErrNotExist)
+	// Operators in the file's group may read and verify it.
+	f, err := os.OpenFile(t.path, os.O_RDWR|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o640) //nolint:gosec // see above
+	if err != nil {
+		return fmt.Errorf("open audit record: %w", err)
+	}
+	fi, err := f.Stat()
+	if err == nil && !fi.Mode().IsRegular() {
+		err = errors.New("it is not a regular file")
+	}
+	if err == nil && fresh {
+		err = syncDir(filepath.Dir(t.path))
+	}
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("open audit record %s: %w", t.path, err)
+	}
+	t.f = f
+	return nil
+}
+
+// locked runs fn with the file's lock. mu is held, or t is not shared yet.
+func (t *Trail) locked(ctx context.Context, fn func() error) error {
+	f := t.f
+	if err := flock(ctx, f, unix.LOCK_EX); err != nil {
+		return err
+	}
+	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }()
+	return fn()
+}
+
+func flock(ctx context.Context, f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("lock: %w", err)
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("lock: another process holds it: %w", ctx.Err())
+		case <-time.After(lockEvery):
+		}
+	}
+}
+
+// Head is the newest line that this process knows of. It never waits.
+func (t *Trail) Head() Head { return *t.head.Load() }
+
+// Append writes one line, and with e.Sync waits until it is on disk. An error
+// after which the line may stand in the file all the same says so.
+func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
+	f, head, err := t.append(ctx, &e)
+	if err != nil {
+		return Head{}, fmt.Errorf("append to audit record %s: %w", t.path, err)
+	}
+	if !e.Sync {
+		return head, nil
+	}
+	// Outside the lock, so that a slow disk holds up nobody else. A Close in
+	// between is answered like a failed sync.
+	if err := f.Sync(); err != nil {
+		return head, fmt.Errorf("append to audit record %s: line %d is written, but may not be on disk: %w", t.path, head.Seq, err)
+	}
+	return head, nil
+}
+
+func (t *Trail) append(ctx context.Context, e *Entry) (*os.File, Head, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.f == nil {
+		return nil, Head{}, ErrClosed
+	}
+	if err := t.inPlace(); err != nil {
+		return nil, Head{}, err
+	}
+	err := t.locked(ctx, func() error {
+		if err := t.catchUp(); err != nil {
+			return err
+		}
+		return t.write(e)
+	})
+	return t.f, t.Head(), err
+}
+
+// inPlace makes sure that the file that is open is the one that its name leads
+// to: a line in a deleted file is lost.
+func (t *Trail) inPlace() error {
+	named, err := os.Stat(t.path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	open, serr := t.f.Stat()
+	if serr != nil {
+		return serr
+	}
+	if err == nil && os.SameFile(named, open) {
+		return nil
+	}
+	t.log.Error("audit_record_replaced", "path", t.path)
+	old := t.f
+	if err := t.openFile(); err != nil {
+		return err
+	}
+	_ = old.Close()
+	t.size = -1 // whatever its size: it is to be read
+	return nil
+}
+
+// catchUp takes in what other processes wrote since.
+func (t *Trail) catchUp() error {
+	fi, err := t.f.Stat()
+	if err != nil {
+		return err
+	}
+	if fi.Size() == t.size {
+		return nil
+	}
+	known := t.Head()
+	tail, err := readTail(t.f)
+	if err != nil {
+		return err
+	}
+	if err := t.adopt(tail); err != nil {
+		return err
+	}
+	if tail.head.Seq > known.Seq || tail.head == known {
+		return nil
+	}
+	return t.gap("cut", map[string]string{
+		"missing":         strconv.FormatUint(known.Seq-tail.head.Seq, 10),
+		"remembered_seq":  strconv.FormatUint(known.Seq, 10),
+		"remembered_hash": known.Hash(),
+	})
+}
+
+// adopt goes on after the last line of tail. Bytes behind it are moved away.
+func (t *Trail) adopt(tail tail) error {
+	head := tail.head
+	t.head.Store(&head)
+	t.size = tail.end
+	if tail.junk == 0 {
+		return nil
+	}
+	saved, err := t.moveJunk(tail)
+	if err != nil {
+		return err
+	}
+	t.log.Error("audit_record_torn", "path", t.path, "bytes", tail.junk, "saved", saved)
+	return t.gap("torn", map[string]string{
+		"bytes": strconv.FormatInt(tail.junk, 10),
+		"saved": filepath.Base(saved),
+	})
+}
+
+// gap writes a line that says what is missing before it, and syncs it.
+func (t *Trail) gap(cause string, attrs map[string]string) error {
+	attrs["cause"] = cause
+	if err := t.write(&Entry{Act: ActGap, Who: t.who, Attrs: attrs}); err != nil {
+		return err
+	}
+	return t.f.Sync()
+}
+
+// write puts one line at the end. The lock is held and the file is caught up.
+func (t *Trail) write(e *Entry) error {
+	r, err := newRecord(e, t.Head())
+	if err != nil {
+		return err
+	}
+	line, h := r.encode()
+	line = append(line, '\n')
+	if _, err := t.f.Write(line); err != nil {
+		// Half a line, on a full disk, would make the next one unreadable too.
+		if terr := t.f.Truncate(t.size); terr != nil {
+			return errors.Join(err, terr)
+		}
+		return err
+	}
+	t.size += int64(len(line))
+	t.head.Store(&Head{Seq: r.seq, hash: h})
+	return nil
+}
+
+// Gap is what CompareStamp found missing. The zero value is nothing.
+type Gap struct {
+	Missing uint64 // lines at the end that the journal remembers and the file has not
+	Changed bool   // the file has another line where the journal remembers one; how many are missing is not known
+}
+
+// Found reports whether anything is missing.
+func (g Gap) Found() bool { return g.Missing > 0 || g.Changed }
+
+// CompareStamp holds the record against a stamp that was kept elsewhere, right
+// after Open. What is missing is written down as a gap and returned. After a
+// power loss a few missing lines are expected: those on the delivery path are not
+// synced one by one.
+func (t *Trail) CompareStamp(ctx context.Context, stamp []byte) (Gap, error) {
+	want, err := ParseStamp(stamp)
+	if err != nil {
+		return Gap{}, fmt.Errorf("compare audit record %s: %w", t.path, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.f == nil {
+		return Gap{}, fmt.Errorf("compare audit record %s: %w", t.path, ErrClosed)
+	}
+	var g Gap
+	err = t.locked(ctx, func() error {
+		if err := t.catchUp(); err != nil {
+			return err
+		}
+		if want.Seq > t.found.Seq {
+			g.Missing = want.Seq - t.found.Seq
+		} else if want.Seq > 0 {
+			has, err := hasLine(t.f, t.size, want)
+			if err != nil {
+				return err
+			}
+			g.Changed = !has
+		}
+		if !g.Found() {
+			return nil
+		}
+		cause, missing := "cut", strconv.FormatUint(g.Missing, 10)
+		if g.Changed {
+			cause, missing = "changed", "unknown"
+		}
+		return t.gap(cause, map[string]string{
+			"missing":         missing,
+			"remembered_seq":  strconv.FormatUint(want.Seq, 10),
+			"remembered_hash": want.Hash(),
+		})
+	})
+	if err != nil {
+		return g, fmt.Errorf("compare audit record %s: %w", t.path, err)
+	}
+	return g, nil
+}
+
+// Close syncs and closes the file.
+func (t *Trail) Close() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.f == nil {
+		return nil
+	}
+	err := t.f.Sync()
+	if cerr := t.f.Close(); err == nil {
+		err = cerr
+	}
+	t.f = nil
+	if err != nil {
+		return fmt.Errorf("close audit record %s: %w", t.path, err)
+	}
+	return nil
+}
