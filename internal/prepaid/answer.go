@@ -220,7 +220,7 @@ func numbers(f fields, pin []byte) map[string]string {
 	for key, name := range map[string]string{DataRefNo: fieldRefNo, DataTxnNumber: fieldTxnNumber, DataResponseTime: fieldResponseTime} {
 		v := f[name]
 		// Equal and not contained: a short PIN stands in a long number by chance.
-		if len(v) <= maxID && !bytes.Equal(v, pin) && plainText(string(v), maxID) {
+		if !bytes.Equal(v, pin) && plainText(string(v), maxID) {
 			data[key] = string(v)
 		}
 	}

@@ -12,7 +12,7 @@ import (
 func TestAnswers(t *testing.T) {
 	sealed := func(changes map[string]any) string { return sealedReply(t, changes) }
 	code := func(c any) string { return sealed(map[string]any{"responseCode": c, "responseMessage": "No"}) }
-	clear := func(changes map[string]any) string { return string(reply(t, changes)) }
+	plain := func(changes map[string]any) string { return string(reply(t, changes)) }
 	tests := []struct {
 		name    string
 		status  int
@@ -41,7 +41,7 @@ func TestAnswers(t *testing.T) {
 		{"code is a word", 200, code(true), txn.Unknown, txn.ReasonUnreadable, "", true},
 		{"code is a fraction", 200, code(0.5), txn.Unknown, txn.ReasonUnreadable, "", true},
 		{"code is a list", 200, code([]string{"00"}), txn.Unknown, txn.ReasonUnreadable, "", true},
-		{"key in another case", 200, strings.ReplaceAll(clear(nil), "responseCode", "ResponseCode"), txn.Unknown, txn.ReasonUnreadable, "", false},
+		{"key in another case", 200, strings.ReplaceAll(plain(nil), "responseCode", "ResponseCode"), txn.Unknown, txn.ReasonUnreadable, "", false},
 
 		{"another transaction", 200, sealed(map[string]any{"clientTxnId": "0001aB3d00007y"}), txn.Unknown, txn.ReasonEchoMismatch, "00", false},
 		{"transaction in another case", 200, sealed(map[string]any{"clientTxnId": "0001AB3D00007Z"}), txn.Unknown, txn.ReasonEchoMismatch, "00", false},
@@ -57,7 +57,7 @@ func TestAnswers(t *testing.T) {
 		{"another bank", 200, sealed(map[string]any{"bankId": 7001}), txn.Unknown, txn.ReasonEchoMismatch, "00", false},
 		{"no bank", 200, sealed(map[string]any{"bankId": nil}), txn.Unknown, txn.ReasonEchoMismatch, "00", false},
 
-		{"success in clear", 200, clear(nil), txn.Unknown, txn.ReasonUnreadable, "00", false},
+		{"success in clear", 200, plain(nil), txn.Unknown, txn.ReasonUnreadable, "00", false},
 		{"success with 201", 201, sealed(nil), txn.Unknown, txn.ReasonUnreadable, "00", false},
 		{"success with 302", 302, sealed(nil), txn.Unknown, txn.ReasonUnreadable, "00", false},
 		{"success with 400", 400, sealed(nil), txn.Unknown, txn.ReasonUnreadable, "00", false},
@@ -193,7 +193,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		r, err := p.read(t.Context(), body)
 		if err != nil {
-			require.True(t, err == errUnreadable) //nolint:errorlint // identity is the point
+			require.Same(t, errUnreadable, err)
 		}
 		a := p.judge(status, r, err, want, pin)
 		require.Contains(t, []txn.Outcome{txn.Unknown, txn.WasRejected, txn.HasSucceeded}, a.Outcome)

@@ -32,7 +32,7 @@ func TestPaddingStaysInTheBuffer(t *testing.T) {
 	for n := range 50 {
 		b := make([]byte, n, grown(n))
 		padded := pad(b)
-		require.Equal(t, grown(n), len(padded))
+		require.Len(t, padded, grown(n))
 		require.Equal(t, 0, len(padded)%blockSize)
 		require.Same(t, &b[:1:1][0], &padded[0], "a buffer that grew leaves a copy of the PIN behind")
 		got, good := unpad(padded)
@@ -68,7 +68,7 @@ func TestBadPaddingIsOneError(t *testing.T) {
 			t.Run(string(iv)+"/"+name, func(t *testing.T) {
 				f, err := e.open(t.Context(), []byte(rawToken(t, iv, padded)))
 				require.Nil(t, f)
-				require.True(t, err == errUnreadable, "the same value, not only one that wraps it") //nolint:errorlint // identity is the point
+				require.Same(t, errUnreadable, err, "the same value, not only one that wraps it")
 			})
 		}
 	}
@@ -114,13 +114,25 @@ func TestBadTokensAreOneError(t *testing.T) {
 		"another IV setting": testToken(t, IVSuffix, reply(t, nil)),
 		"zero IV":            testToken(t, IVZero, reply(t, nil)),
 	}
+	// The last character stands for four bits of the text and two that must be zero;
+	// with its neighbour a lax decoder would read the same bytes.
+	padded := testToken(t, IVPrefix, []byte(`{"bankId":7000}`))
+	require.Len(t, padded, 44)
+	require.Equal(t, 43, strings.IndexByte(padded, '='))
+	last := strings.TrimRight(padded, "=")
+	const alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+	n := strings.IndexByte(alphabet, last[len(last)-1])
+	tests["bits after the text"] = last[:len(last)-1] + alphabet[n+1:n+2] + padded[len(last):]
+
 	e := envelope{cipher: newCipher(t), iv: IVPrefix}
-	_, err := e.open(t.Context(), []byte(token))
+	_, err := e.open(t.Context(), []byte(padded))
+	require.NoError(t, err)
+	_, err = e.open(t.Context(), []byte(token))
 	require.NoError(t, err)
 	for name, bad := range tests {
 		t.Run(name, func(t *testing.T) {
 			_, err := e.open(t.Context(), []byte(bad))
-			require.True(t, err == errUnreadable) //nolint:errorlint // identity is the point
+			require.Same(t, errUnreadable, err)
 		})
 	}
 }
@@ -152,7 +164,7 @@ func TestChangedTokenIsNeverSuccess(t *testing.T) {
 					changed[i] ^= 1 << bit
 					a, err := try(changed)
 					if err != nil {
-						require.True(t, err == errUnreadable) //nolint:errorlint // identity is the point
+						require.Same(t, errUnreadable, err)
 					}
 					require.Equal(t, txn.Unknown, a.Outcome, "byte %d bit %d", i, bit)
 				}
@@ -234,7 +246,7 @@ func FuzzOpen(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token []byte, iv uint8) {
 		got, err := envelope{cipher: newCipher(t), iv: ivs[int(iv)%len(ivs)]}.open(t.Context(), token)
 		if err != nil {
-			require.True(t, err == errUnreadable) //nolint:errorlint // identity is the point
+			require.Same(t, errUnreadable, err)
 			require.Nil(t, got)
 		}
 	})

@@ -90,7 +90,7 @@ func rawToken(t testing.TB, iv IV, padded []byte) string {
 	case IVPrefix:
 		ct = append(bytes.Clone(vector), ct...)
 	case IVSuffix:
-		ct = append(ct, vector...)
+		ct = append(bytes.Clone(ct), vector...)
 	case IVZero, IVStatic:
 	}
 	return base64.StdEncoding.EncodeToString(ct)

@@ -90,6 +90,7 @@ func scalar(raw []byte) (v []byte, ok bool, err error) {
 // unquoted takes a JSON string as bytes, by way of encoding.TextUnmarshaler.
 type unquoted []byte
 
+// UnmarshalText copies the text.
 func (u *unquoted) UnmarshalText(b []byte) error {
 	*u = append(unquoted{}, b...)
 	return nil

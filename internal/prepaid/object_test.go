@@ -28,7 +28,7 @@ func TestReadFields(t *testing.T) {
 	} {
 		f, err := readFields([]byte(bad))
 		require.Nil(t, f, bad)
-		require.True(t, err == errUnreadable, bad) //nolint:errorlint // identity is the point
+		require.Same(t, errUnreadable, err, bad)
 	}
 }
 

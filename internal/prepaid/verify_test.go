@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"regexp"
 	"testing"
 	"time"
 
@@ -62,8 +61,7 @@ func TestVerify(t *testing.T) {
 		"server error":                {500, nil, VerdictUnknown, txn.ReasonServerError, false},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var client *fakeClient
-			client = &fakeClient{do: func(r wire.Request) (*wire.Reply, error) {
+			client := &fakeClient{do: func(r wire.Request) (*wire.Reply, error) {
 				m := map[string]any{"clientTxnId": asked(t, r)["clientTxnId"]}
 				for k, v := range tt.answer {
 					m[k] = v
@@ -76,7 +74,7 @@ func TestVerify(t *testing.T) {
 			require.Equal(t, tt.alarm, v.Alarm != "")
 			require.Len(t, client.sent, 1)
 			require.Equal(t, "https://cards.example.com/mob1/api/onboarding/v1/verifyCardholder", client.sent[0].URL)
-			require.Equal(t, []string{"secure-code-canary"}, client.sent[0].Header["secureCode"])
+			require.Equal(t, []string{"secure-code-canary"}, client.sent[0].Header["secureCode"]) //nolint:staticcheck // sent as the document spells it
 		})
 	}
 }
@@ -84,8 +82,8 @@ func TestVerify(t *testing.T) {
 func TestVerifyMessage(t *testing.T) {
 	p := newProvider(t, verifyConfig(), newCipher(t), answers(200, ""))
 	b := p.verifyMessage("0001aB3d00007z", time.Date(2016, 7, 14, 21, 28, 37, 0, time.UTC), testCall().Request.Fields)
-	require.Equal(t, `{"messageCode":"1130","requestDateTime":"20160715025837","clientTxnId":"0001aB3d00007z",`+
-		`"urn":70000000008,"last4Digits":"1745","customerId":"IN00001201001868"}`, string(b))
+	requireText(t, `{"messageCode":"1130","requestDateTime":"20160715025837","clientTxnId":"0001aB3d00007z",`+
+		`"urn":70000000008,"last4Digits":"1745","customerId":"IN00001201001868"}`, b)
 }
 
 func TestVerifySendsNothingThatBreaksARule(t *testing.T) {
@@ -118,7 +116,7 @@ func TestRandomTxnID(t *testing.T) {
 	seen := make(map[string]bool)
 	for range 1000 {
 		id := randomTxnID()
-		require.Regexp(t, regexp.MustCompile(`^[0-9A-Za-z]{14}$`), id)
+		require.Regexp(t, `^[0-9A-Za-z]{14}$`, id)
 		require.False(t, seen[id])
 		seen[id] = true
 	}
