@@ -57,15 +57,15 @@ func run(ctx context.Context, args []string, stderr io.Writer) error {
 		return err
 	}
 	if err := server.Start(ctx); err != nil {
-		return errors.Join(err, server.Close())
+		return errors.Join(err, server.Close()) //nolint:contextcheck // closing has a deadline of its own
 	}
 	if opts.addrFile != "" {
 		if err := writeAddrs(opts.addrFile, server); err != nil {
-			return errors.Join(err, server.Close())
+			return errors.Join(err, server.Close()) //nolint:contextcheck // closing has a deadline of its own
 		}
 	}
 	<-ctx.Done()
-	return server.Close()
+	return server.Close() //nolint:contextcheck // the context is over; closing has a deadline of its own
 }
 
 func parse(args []string, stderr io.Writer) (options, error) {
@@ -92,11 +92,11 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, errUsage
 	}
 	if o.config == "" || flags.NArg() > 0 {
-		fmt.Fprintln(stderr, "sandbox: give --config FILE and nothing besides flags; --help lists them")
+		_, _ = fmt.Fprintln(stderr, "sandbox: give --config FILE and nothing besides flags; --help lists them")
 		return o, errUsage
 	}
 	if o.makeCerts != "" && (o.tls.CertFile != "" || o.tls.KeyFile != "") {
-		fmt.Fprintln(stderr, "sandbox: give --make-certs or --cert and --key, not both")
+		_, _ = fmt.Fprintln(stderr, "sandbox: give --make-certs or --cert and --key, not both")
 		return o, errUsage
 	}
 	return o, nil

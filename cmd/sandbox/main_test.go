@@ -46,8 +46,9 @@ func TestRunServesUntilItIsTold(t *testing.T) {
 	defer cancel()
 	ended := make(chan error, 1)
 	var log bytes.Buffer
+	file := writeConfig(t, "")
 	go func() {
-		ended <- run(ctx, []string{"--config", writeConfig(t, ""), "--make-certs", certs, "--addr-file", addrs}, &log)
+		ended <- run(ctx, []string{"--config", file, "--make-certs", certs, "--addr-file", addrs}, &log)
 	}()
 	var got map[string]string
 	require.Eventually(t, func() bool {

@@ -11,6 +11,7 @@ import (
 	"os"
 	"strings"
 	"time"
+	_ "time/tzdata" // the prepaid platform's zone must be known on a machine without a zone database
 )
 
 // Names of the platforms, as they stand in faults, ledgers and [Server.Addr].

@@ -132,12 +132,16 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // run applies the faults around checking and carrying out.
 func (x *exchange) run() {
 	slow, isSlow := x.take(func(f Fault) bool { return f.Kind == KindSlow })
-	wait := func() bool { return !isSlow || x.pause(slow, time.Duration(slow.DelayMS)*time.Millisecond) }
+	late := isSlow && slow.Effect != nil && !*slow.Effect
+	wait := func() bool { return !isSlow || late || x.pause(slow, time.Duration(slow.DelayMS)*time.Millisecond) }
 	f, faulty := x.take(func(f Fault) bool {
 		return !f.ofConnection() && f.Kind != KindSlow && f.Kind != KindBreakAtByte && !f.afterEffect()
 	})
 	x.dry = faulty
 	act, refusal := x.op.check(x)
+	if late {
+		x.dawdle(slow)
+	}
 	if faulty {
 		if wait() {
 			x.misbehave(f, x.p.render(x, http.StatusOK, "00", "Successful"))

@@ -29,7 +29,8 @@ const (
 const (
 	// KindBreakAtByte resets the connection after Byte bytes of the request (counted in the clear, header included).
 	KindBreakAtByte Kind = "break_at_byte"
-	// KindSlow waits DelayMS before the answer; it goes together with any other fault.
+	// KindSlow waits DelayMS before the answer; it goes together with any other fault. With Effect false it waits before it does what
+	// was asked, and then does it even if the client has left: that is how a request shows up after an inquiry did not find it.
 	KindSlow Kind = "slow"
 	// KindHang reads the request and never answers; without effect unless Effect says so.
 	KindHang Kind = "hang"
@@ -65,7 +66,7 @@ type Fault struct {
 	Kind      Kind   `json:"kind"`
 	// Times is how many exchanges (handshakes for tls_broken) are hit; 0 is until cleared.
 	Times int `json:"times,omitempty"`
-	// Effect says, for hang, garbage, truncated and huge, whether the request is carried out first.
+	// Effect says, for hang, garbage, truncated, huge and slow, whether the request is carried out first.
 	Effect *bool `json:"effect,omitempty"`
 	// Status is an HTTP status, for status and answer_after_effect.
 	Status int `json:"status,omitempty"`
@@ -98,8 +99,9 @@ func (f Fault) ofConnection() bool {
 	switch f.Kind {
 	case KindDown, KindTLSBroken, KindClockSkew, KindSingleActiveToken, KindExpireTokens:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // afterEffect reports whether the request is checked and carried out before the fault shows.
@@ -111,8 +113,9 @@ func (f Fault) afterEffect() bool {
 		return f.Effect == nil || *f.Effect
 	case KindHang:
 		return f.Effect != nil && *f.Effect
+	default:
+		return false
 	}
-	return false
 }
 
 // check refuses what could not do what its author means.

@@ -262,6 +262,18 @@ func TestHang(t *testing.T) {
 	}
 }
 
+func TestALateEffectComesAfterTheClientHasLeft(t *testing.T) {
+	w := start(t, config(t))
+	token := w.token(upstream.Finpay)
+	w.inject(upstream.Fault{Kind: upstream.KindSlow, DelayMS: 150, Effect: new(false), Times: 1})
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	_, err := w.doWith(ctx, w.http, w.finpay(token, pathReset, resetBody("ref1", phone)))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+	require.Zero(t, w.EffectCount("finpay.reset_pin", "ref1"))
+	require.Eventually(t, func() bool { return w.EffectCount("finpay.reset_pin", "ref1") == 1 }, 5*time.Second, 5*time.Millisecond)
+}
+
 func TestHangEndsWithClear(t *testing.T) {
 	w := start(t, config(t))
 	token := w.token(upstream.Finpay)

@@ -46,6 +46,8 @@ func (x *exchange) misbehave(f Fault, answer reply) {
 		_, _ = x.w.Write(answer.body[:len(answer.body)/2]) // net/http closes the connection because the rest is missing
 	case KindHuge:
 		x.flood(f, answer)
+	default:
+		panic("fault of an exchange without a behaviour: " + f.Kind) // so that a new kind cannot be forgotten here
 	}
 }
 
@@ -80,6 +82,17 @@ func (x *exchange) pause(f Fault, d time.Duration) bool {
 	}
 	x.cut(false)
 	return false
+}
+
+// dawdle waits as a slow platform does that has taken a request: whether the client is still there makes no difference.
+func (x *exchange) dawdle(f Fault) {
+	timer := time.NewTimer(time.Duration(f.DelayMS) * time.Millisecond)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-f.released:
+	case <-x.p.s.stopping:
+	}
 }
 
 // flood sends a body that begins like the right one and does not end before the client leaves.

@@ -443,7 +443,9 @@ func TestPrepaidNotesWhatItLetsPass(t *testing.T) {
 		w.must(cardRequest(plain))
 		require.Len(t, w.Violations(), before+1, plain)
 	}
-	reordered := `{"requestDateTime":"` + kolkata(time.Now()) + `","messageCode":"1120",` + right[strings.Index(right, `"clientTxnId"`):]
+	_, rest, found := strings.Cut(right, `"clientTxnId"`)
+	require.True(t, found)
+	reordered := `{"requestDateTime":"` + kolkata(time.Now()) + `","messageCode":"1120","clientTxnId"` + rest
 	before := len(w.Violations())
 	require.Equal(t, "00", w.must(cardRequest(reordered)).opened(t).code(t))
 	require.Len(t, w.Violations(), before+1)
