@@ -1,0 +1,305 @@
+package main
+
+import (
+	"context"
+	"crypto"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/json"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"time"
+
+	"gardu/internal/audit"
+	"gardu/internal/config"
+	"gardu/internal/keystore"
+	"gardu/internal/prepaid"
+	"gardu/internal/queue"
+	"gardu/internal/snap"
+	"gardu/internal/txn"
+	"gardu/internal/ui"
+	"gardu/internal/wire"
+)
+
+// kek fits a token key to what the journal needs, and tells it a wrong key from a
+// token that is away.
+type kek struct{ *keystore.Wrapper }
+
+func (k kek) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, error) {
+	b, err := k.Wrapper.Unwrap(ctx, wrapped, aad)
+	if errors.Is(err, keystore.ErrCiphertext) {
+		return nil, fmt.Errorf("%w: %w", queue.ErrKeyMismatch, err)
+	}
+	return b, err
+}
+
+func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
+	j := ag.set.Journal
+	main, err := ag.keys.Wrapper(j.KEK)
+	if err != nil {
+		return nil, err
+	}
+	pins, err := ag.keys.Wrapper(j.PINKEK)
+	if err != nil {
+		return nil, err
+	}
+	return queue.Open(ctx, queue.Options{
+		Path: j.Path, KeyDir: j.KeyDir, KEK: kek{main}, PINKEK: kek{pins},
+		Kiosk: ag.set.Kiosk.Number, MaxItems: j.MaxRequests, Log: ag.log,
+		Stamp: func() []byte { return ag.audit.Head().Stamp() },
+	})
+}
+
+// offers builds the providers. A provider whose key is missing does not take the
+// others along: its operations are switched off and say why.
+func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
+	var all []txn.Offer
+	add := func(policies []txn.Policy, p txn.Provider, err error) {
+		if err != nil {
+			p = nil // not a typed nil, which would pass for a provider
+		}
+		for _, pol := range policies {
+			if d := time.Duration(ag.set.Delivery.QuietTime); d > 0 && pol.Readback {
+				pol.Quiet = d
+			}
+			if d := time.Duration(ag.set.Delivery.UnresolvedAfter); d > 0 && !pol.Readback {
+				pol.Settle = d
+			}
+			if err != nil {
+				pol.Enabled, pol.Why = false, err.Error()
+			}
+			all = append(all, txn.Offer{Policy: pol, Provider: p})
+		}
+		if err != nil {
+			ag.log.Error("operations are switched off", "provider", policies[0].Provider, "error", err)
+		}
+	}
+	if s := ag.set.Finpay; s != nil {
+		p, err := ag.finpay(ctx, s)
+		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+			return nil, err
+		}
+		add(snap.FinpayPolicies(), p, err)
+	}
+	if s := ag.set.Netzme; s != nil {
+		p, err := ag.netzme(ctx, s)
+		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+			return nil, err
+		}
+		add(snap.NetzmePolicies(), p, err)
+	}
+	if s := ag.set.Prepaid; s != nil {
+		p, err := ag.prepaid(s)
+		policies := []txn.Policy{{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Settle: 15 * time.Minute}}
+		if err == nil {
+			policies = p.Policies()
+		}
+		add(policies, p, err)
+	}
+	return all, nil
+}
+
+// snapKeys takes a SNAP provider's keys from the token and asks for each once, so
+// that a missing key is found now and not by the first customer.
+func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (snap.Keys, error) {
+	var k snap.Keys
+	s, err := ag.keys.Signer(sign)
+	if err != nil {
+		return k, err
+	}
+	if _, err := s.PublicKey(ctx); err != nil {
+		return k, err
+	}
+	k.Token = s
+	if mode == snap.Asymmetric {
+		k.Transaction = s
+		return k, nil
+	}
+	m, err := ag.keys.MAC(secretURI)
+	if err != nil {
+		return k, err
+	}
+	if _, err := m.Sum(ctx, nil); err != nil {
+		return k, err
+	}
+	k.Secret = m
+	return k, nil
+}
+
+func (ag *agent) finpay(ctx context.Context, s *finpaySettings) (*snap.Finpay, error) {
+	keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	c, err := wire.New(s.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return snap.NewFinpay(s.FinpayConfig, keys, c, ag.log, time.Now)
+}
+
+func (ag *agent) netzme(ctx context.Context, s *netzmeSettings) (*snap.Netzme, error) {
+	keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	c, err := wire.New(s.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return snap.NewNetzme(s.NetzmeConfig, keys, c, ag.log, time.Now)
+}
+
+func (ag *agent) prepaid(s *prepaidSettings) (*prepaid.Provider, error) {
+	key, err := ag.keys.Cipher(s.EnvelopeKey)
+	if err != nil {
+		return nil, err
+	}
+	var sec prepaid.Secrets
+	if sec.APIKey, err = config.SecretFile(s.APIKeyFile); err != nil {
+		return nil, err
+	}
+	if sec.SecureCode, err = config.SecretFile(s.SecureCodeFile); err != nil {
+		return nil, err
+	}
+	c, err := wire.New(s.TLS)
+	if err != nil {
+		return nil, err
+	}
+	return prepaid.New(s.Config, sec, key, c, ag.log)
+}
+
+// checkProviders finds at start what no trying again mends: a certificate file
+// that is not one, a setting the client refuses.
+func (ag *agent) checkProviders() error {
+	var all []error
+	try := func(name string, o wire.Options) {
+		if _, err := wire.New(o); err != nil {
+			all = append(all, &config.Error{File: ag.set.file, Key: name + ".tls", Err: err, Hint: "correct it"})
+		}
+	}
+	if s := ag.set.Finpay; s != nil {
+		try("finpay", s.TLS)
+	}
+	if s := ag.set.Netzme; s != nil {
+		try("netzme", s.TLS)
+	}
+	if s := ag.set.Prepaid; s != nil {
+		try("prepaid", s.TLS)
+	}
+	return errors.Join(all...)
+}
+
+func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
+	key, err := cookieKey(filepath.Join(filepath.Dir(ag.set.Admin.Socket), "screen.key"))
+	if err != nil {
+		return nil, err
+	}
+	o := ui.Options{
+		Listener: l, Brand: ag.set.Screen.Brand, PxPerMM: ag.set.Screen.PxPerMM,
+		Log: ag.log, CookieKey: key,
+	}
+	if ag.staff != nil {
+		o.Staff = ag.staff
+	}
+	return ui.New(o)
+}
+
+// cookieKey keeps the key of the screen's cookie in the runtime directory, so that
+// a screen survives a restart of the agent and not one of the machine.
+func cookieKey(path string) ([]byte, error) {
+	const size = 32
+	if b, err := os.ReadFile(path); err == nil && len(b) == size { //nolint:gosec // G304: our own runtime file
+		return b, nil
+	}
+	b := make([]byte, size)
+	_, _ = rand.Read(b)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		return nil, fmt.Errorf("keep the screen's cookie key: %w; make the runtime directory writable for the service user", err)
+	}
+	return b, nil
+}
+
+// recorder writes the engine's acts into the audit record. No customer identifier
+// goes there: the record is kept for years and read by many.
+type recorder struct{ log *audit.Trail }
+
+// Record implements txn.Recorder. It costs no sync: the journal's own commit
+// carries the record's head.
+func (r recorder) Record(ctx context.Context, act string, q *txn.Request, at *txn.Attempt, who string) error {
+	if who == "" {
+		who = agentName
+	}
+	attrs := map[string]string{"operation": string(q.Operation), "state": string(q.State)}
+	if at != nil {
+		attrs["external_id"] = at.ExternalID
+		attrs["outcome"] = at.Outcome.String()
+		if at.Code != "" {
+			attrs["code"] = at.Code
+		}
+		if at.Reason != "" {
+			attrs["reason"] = string(at.Reason)
+		}
+	}
+	if id := q.Data[txn.DataVerifiedBy]; id != "" {
+		attrs["verified_by"] = id
+	}
+	_, err := r.log.Append(ctx, audit.Entry{Act: act, Object: q.ID, Who: who, Attrs: attrs})
+	return err
+}
+
+// record writes one act of a person at the command line, synced.
+func (c *ceremony) record(ctx context.Context, act, object, who string, attrs map[string]string) error {
+	_, err := c.audit.Append(ctx, audit.Entry{Act: act, Object: object, Who: who, Attrs: attrs, Sync: true})
+	return err
+}
+
+// compareAudit notices an audit file that is shorter than the journal remembers.
+func (ag *agent) compareAudit(ctx context.Context, stamp []byte) error {
+	gap, err := ag.audit.CompareStamp(ctx, stamp)
+	if err != nil {
+		return fmt.Errorf("compare the audit record with the journal: %w", err)
+	}
+	if gap.Found() {
+		ag.log.Error("operator alarm", "alarm", "the audit record does not reach as far as the journal remembers; a power cut loses the last seconds, anything more is tampering",
+			"missing", gap.Missing, "changed", gap.Changed)
+	}
+	return nil
+}
+
+// agentName is who acts when nobody did.
+const agentName = "agent"
+
+// whoami is the user at the command line, also behind sudo.
+func whoami() string {
+	name := "unknown"
+	if u, err := user.Current(); err == nil {
+		name = u.Username
+	}
+	if s := os.Getenv("SUDO_USER"); s != "" && s != name {
+		name = s + " as " + name
+	}
+	return name
+}
+
+func publicPEM(pub crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("write the public key: %w", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
+}
+
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	if err := e.Encode(v); err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"gardu/internal/admin"
+	"gardu/internal/audit"
+	"gardu/internal/keystore"
+	"gardu/internal/queue"
+	"gardu/internal/txn"
+	"gardu/internal/ui"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Serve the screen and carry requests out until a signal comes",
+		Long: `run serves the screen and carries requests out. It ends only for a signal, for a
+configuration it cannot use, and for a second agent on the same journal. Where
+the token, the journal or the network does not work, the screen says so and run
+goes on trying.`,
+		Args: usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error { return a.runAgent(c.Context()) },
+	}
+}
+
+// agent is the running program: what lives as long as it does, and the service
+// that comes and goes with the token and the journal.
+type agent struct {
+	set    *settings
+	log    *slog.Logger
+	keys   *keystore.Store
+	audit  *audit.Trail
+	screen *ui.Server
+	staff  *staffList
+
+	mu     sync.Mutex // guards engine
+	engine *txn.Engine
+}
+
+const (
+	retryFirst  = time.Second
+	retryMost   = 15 * time.Second
+	healthEvery = 10 * time.Second
+)
+
+func (a *app) runAgent(ctx context.Context) error {
+	set, err := loadSettings(a.config)
+	if err != nil {
+		return err
+	}
+	log, err := newLog(a.err, set.Log)
+	if err != nil {
+		return err
+	}
+	if err := set.makeFolders(); err != nil {
+		return err
+	}
+	ag := &agent{set: set, log: log}
+	if set.Screen.Staff != "" {
+		if ag.staff, err = readStaff(set.Screen.Staff, log); err != nil {
+			return err
+		}
+	}
+	if ag.audit, err = audit.Open(ctx, audit.Options{Path: set.Audit.Path, Who: agentName, Log: log}); err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, ag.audit.Close()) }()
+	if ag.keys, err = set.openKeystore(log); err != nil {
+		return err
+	}
+	defer func() { _ = ag.keys.Close() }()
+	if err := ag.checkProviders(); err != nil {
+		return err
+	}
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", set.Screen.Listen)
+	if err != nil {
+		return fmt.Errorf("listen for the screen: %w; another program has the port, or screen.listen in %s is not an address of this machine", err, set.file)
+	}
+	if ag.screen, err = ag.newScreen(l); err != nil {
+		return errors.Join(err, l.Close())
+	}
+	sock, err := admin.Listen(admin.Options{
+		Path: set.Admin.Socket, Group: set.Admin.Group, KioskUser: set.Admin.KioskUser,
+		Verbs: ag.verbs(), Log: log,
+	})
+	if err != nil {
+		return errors.Join(err, l.Close())
+	}
+	return ag.serve(ctx, sock)
+}
+
+// serve runs the parts until ctx ends or one of them cannot go on. The screen
+// outlives the service, so that a customer reads why and not a browser's error.
+func (ag *agent) serve(ctx context.Context, sock *admin.Server) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var parts sync.WaitGroup
+	part := func(name string, f func(context.Context) error) {
+		parts.Go(func() {
+			if err := f(ctx); err != nil {
+				cancel(fmt.Errorf("%s: %w", name, err))
+			}
+		})
+	}
+	ag.log.Info("gardu is starting", "version", version, "screen", ag.set.Screen.Listen, "kiosk", ag.set.Kiosk.Number)
+	part("screen", ag.screen.Serve)
+	part("admin", sock.Serve)
+	part("service", ag.service)
+	<-ctx.Done()
+	parts.Wait()
+	ag.log.Info("gardu has stopped")
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	return nil
+}
+
+// service brings the journal and the engine up and keeps them so. It returns an
+// error only for what trying again cannot mend: a second agent on the journal.
+func (ag *agent) service(ctx context.Context) error {
+	wait := retryFirst
+	last := ""
+	for {
+		started := time.Now()
+		err := ag.serveOnce(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		var locked *queue.LockedError
+		if errors.As(err, &locked) {
+			return locked
+		}
+		if time.Since(started) > time.Minute {
+			wait, last = retryFirst, ""
+		}
+		h := healthOf(err)
+		ag.screen.SetHealth(h)
+		if err.Error() != last {
+			last = err.Error()
+			ag.log.Error("out of service; trying again", "reason", h.Reason, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, retryMost)
+	}
+}
+
+// serveOnce serves until ctx ends or the journal fails.
+func (ag *agent) serveOnce(ctx context.Context) error {
+	if err := ag.keys.Ready(ctx); err != nil {
+		return err
+	}
+	db, err := ag.openJournal(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err := db.Close(); err != nil {
+			ag.log.Error("journal not closed cleanly", "error", err)
+		}
+	}()
+	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
+		return err
+	}
+	offers, err := ag.offers(ctx)
+	if err != nil {
+		return err
+	}
+	behind := db.Behind()
+	if behind != "" {
+		ag.log.Error("operator alarm", "alarm", "the journal was put back from a copy; what may have been sent is in doubt", "detail", behind)
+	}
+	eng, err := txn.NewEngine(ctx, txn.Options{
+		Store: db, Identity: db.Identity(), Offers: offers, Audit: recorder{ag.audit}, Log: ag.log,
+		Limits: txn.Limits{CustomerHour: ag.set.Limits.CustomerHour, KioskHour: ag.set.Limits.KioskHour, InFlight: ag.set.Limits.InFlight},
+		Timing: ag.set.timing(), Behind: behind != "",
+		OnChange: ag.screen.RequestChanged, OnLink: ag.screen.LinkChanged,
+	})
+	if err != nil {
+		return err
+	}
+	if behind != "" {
+		if err := db.AcceptBehind(ctx); err != nil {
+			return fmt.Errorf("settle the restored journal: %w", err)
+		}
+	}
+	ag.setEngine(eng)
+	ag.screen.SetHealth(ui.Health{OK: true})
+	ag.log.Info("in service")
+
+	runCtx, stop := context.WithCancel(ctx)
+	defer stop()
+	var watch sync.WaitGroup
+	watch.Go(func() { ag.watchToken(runCtx) })
+	err = eng.Run(runCtx)
+	stop()
+	watch.Wait()
+	ag.setEngine(nil)
+	return err
+}
+
+func (ag *agent) setEngine(e *txn.Engine) {
+	ag.mu.Lock()
+	ag.engine = e
+	ag.mu.Unlock()
+	if e == nil {
+		ag.screen.SetEngine(nil)
+		return
+	}
+	ag.screen.SetEngine(e)
+}
+
+// watchToken looks at the token now and then. While it does not work nothing can
+// be signed, so the screen takes no new requests; what waits goes on waiting.
+func (ag *agent) watchToken(ctx context.Context) {
+	well := true
+	t := time.NewTicker(healthEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		err := ag.keys.Health(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err != nil && well:
+			well = false
+			h := healthOf(err)
+			ag.screen.SetHealth(h)
+			ag.log.Error("token does not work", "reason", h.Reason, "error", err)
+		case err == nil && !well:
+			well = true
+			ag.screen.SetHealth(ui.Health{OK: true})
+			ag.log.Info("token works again")
+		}
+	}
+}
+
+// healthOf turns a failure into what the screen says.
+func healthOf(err error) ui.Health {
+	h := ui.Health{Reason: "internal", Hint: err.Error()}
+	switch {
+	case errors.Is(err, keystore.ErrPINLocked), errors.Is(err, keystore.ErrPINWrong), errors.Is(err, keystore.ErrPINUnusable):
+		h.Reason = "token_locked"
+	case keystore.ClassOf(err) != keystore.ClassNone:
+		h.Reason = "token_absent"
+	default:
+		var q *queue.Error
+		if errors.As(err, &q) || errors.Is(err, txn.ErrSeal) {
+			h.Reason = "journal"
+		}
+	}
+	return h
+}

@@ -1,0 +1,316 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"gardu/internal/config"
+	"gardu/internal/keystore"
+	"gardu/internal/prepaid"
+	"gardu/internal/snap"
+	"gardu/internal/txn"
+	"gardu/internal/wire"
+)
+
+// settings is the whole configuration file. packaging/gardu.toml explains it key
+// by key.
+type settings struct {
+	file string
+
+	Kiosk    kioskSettings    `toml:"kiosk"`
+	Token    tokenSettings    `toml:"token"`
+	Journal  journalSettings  `toml:"journal"`
+	Audit    auditSettings    `toml:"audit"`
+	Screen   screenSettings   `toml:"screen"`
+	Admin    adminSettings    `toml:"admin"`
+	Limits   limitSettings    `toml:"limits"`
+	Delivery deliverySettings `toml:"delivery"`
+	Log      logSettings      `toml:"log"`
+
+	Finpay  *finpaySettings  `toml:"finpay"`
+	Netzme  *netzmeSettings  `toml:"netzme"`
+	Prepaid *prepaidSettings `toml:"prepaid"`
+}
+
+type kioskSettings struct {
+	Number uint32 `toml:"number"` // 1 to txn.MaxKiosk, unique over all kiosks that share a partner id
+}
+
+type tokenSettings struct {
+	Module          string        `toml:"module"`
+	Token           string        `toml:"token"`          // pkcs11: URI
+	PINFile         string        `toml:"pin_file"`       // or
+	PINCredential   string        `toml:"pin_credential"` // a systemd credential, with
+	SealedPIN       string        `toml:"sealed_pin"`     // the sealed file it is made from: its change opens the wrong-PIN latch
+	Latch           string        `toml:"latch"`
+	InitReserved    string        `toml:"init_reserved"`
+	Environment     []string      `toml:"environment"` // NAME=value, for the module
+	Deadline        wire.Duration `toml:"deadline"`
+	MinRSABits      int           `toml:"min_rsa_bits"`
+	TrustModulePath bool          `toml:"trust_module_path"` // demonstrations only
+}
+
+type journalSettings struct {
+	Path        string `toml:"path"`
+	KeyDir      string `toml:"key_dir"` // on tmpfs
+	KEK         string `toml:"kek"`
+	PINKEK      string `toml:"pin_kek"`
+	MaxRequests int    `toml:"max_requests"`
+}
+
+type auditSettings struct {
+	Path string `toml:"path"`
+}
+
+type screenSettings struct {
+	Listen  string  `toml:"listen"`
+	Brand   string  `toml:"brand"`
+	PxPerMM float64 `toml:"px_per_mm"`
+	Staff   string  `toml:"staff_file"` // who may confirm a card and a person
+}
+
+type adminSettings struct {
+	Socket    string `toml:"socket"`
+	Group     string `toml:"group"`
+	KioskUser string `toml:"kiosk_user"`
+}
+
+type limitSettings struct {
+	CustomerHour int `toml:"customer_hour"`
+	KioskHour    int `toml:"kiosk_hour"`
+	InFlight     int `toml:"in_flight"`
+}
+
+type deliverySettings struct {
+	RetryBase       wire.Duration `toml:"retry_base"`
+	RetryMax        wire.Duration `toml:"retry_max"`
+	ReadbackBase    wire.Duration `toml:"readback_base"`
+	ReadbackMax     wire.Duration `toml:"readback_max"`
+	CallTimeout     wire.Duration `toml:"call_timeout"`
+	ProbeEvery      wire.Duration `toml:"probe_every"`
+	Hold            wire.Duration `toml:"hold"`
+	Drain           wire.Duration `toml:"drain"`
+	LinkStagger     wire.Duration `toml:"link_stagger"`
+	QuietTime       wire.Duration `toml:"quiet_time"`       // in place of each operation's own; 0 leaves them
+	UnresolvedAfter wire.Duration `toml:"unresolved_after"` // in place of that of operations without a read-back
+}
+
+type logSettings struct {
+	Level  string `toml:"level"`  // debug, info (default), warn, error
+	Format string `toml:"format"` // json (default) or text
+}
+
+type finpaySettings struct {
+	snap.FinpayConfig
+	TLS       wire.Options `toml:"tls"`
+	SignKey   string       `toml:"sign_key"`   // access token, asymmetric transactions
+	SecretKey string       `toml:"secret_key"` // symmetric transactions
+}
+
+type netzmeSettings struct {
+	snap.NetzmeConfig
+	TLS       wire.Options `toml:"tls"`
+	SignKey   string       `toml:"sign_key"`
+	SecretKey string       `toml:"secret_key"`
+}
+
+type prepaidSettings struct {
+	prepaid.Config
+	TLS            wire.Options `toml:"tls"`
+	EnvelopeKey    string       `toml:"envelope_key"`
+	APIKeyFile     string       `toml:"api_key_file"`
+	SecureCodeFile string       `toml:"secure_code_file"`
+}
+
+func defaultSettings() *settings {
+	return &settings{
+		Token:   tokenSettings{Latch: "/var/lib/gardu/pin.latch"},
+		Journal: journalSettings{Path: "/var/lib/gardu/journal.db", KeyDir: "/run/gardu/keys", KEK: "pkcs11:object=journal-kek", PINKEK: "pkcs11:object=journal-pin-kek"},
+		Audit:   auditSettings{Path: "/var/lib/gardu/audit.log"},
+		Screen:  screenSettings{Listen: "127.0.0.1:8700", Brand: "Gardu", PxPerMM: 4.03},
+		Admin:   adminSettings{Socket: "/run/gardu/admin.sock", Group: "gardu-ops", KioskUser: "kiosk"},
+		Delivery: deliverySettings{
+			LinkStagger: wire.Duration(5 * time.Second),
+		},
+	}
+}
+
+// loadSettings reads and checks the configuration. Every error names file, line
+// and key.
+func loadSettings(file string) (*settings, error) {
+	s := defaultSettings()
+	s.file = file
+	// A provider's table is decoded over its defaults, and a provider without a
+	// table stays absent: so which tables there are is looked at first.
+	var tables map[string]any
+	if err := config.Read(file, &tables); err != nil {
+		return nil, err
+	}
+	if _, ok := tables["finpay"]; ok {
+		s.Finpay = &finpaySettings{FinpayConfig: snap.FinpayDefaults()}
+	}
+	if _, ok := tables["netzme"]; ok {
+		s.Netzme = &netzmeSettings{NetzmeConfig: snap.NetzmeDefaults()}
+	}
+	if _, ok := tables["prepaid"]; ok {
+		s.Prepaid = &prepaidSettings{Config: prepaid.Default()}
+	}
+	if err := config.Read(file, s); err != nil {
+		return nil, err
+	}
+	return s, s.check()
+}
+
+// check holds every section against its own rules.
+func (s *settings) check() error {
+	bad := func(key, problem, hint string) error {
+		return &config.Error{File: s.file, Line: config.Line(s.file, key), Key: key, Err: errors.New(problem), Hint: hint}
+	}
+	switch {
+	case s.Kiosk.Number < 1 || s.Kiosk.Number > txn.MaxKiosk:
+		return bad("kiosk.number", fmt.Sprintf("is %d", s.Kiosk.Number), fmt.Sprintf("give this kiosk's own number, 1 to %d", txn.MaxKiosk))
+	case !filepath.IsAbs(s.Token.Module):
+		return bad("token.module", "is not an absolute path", "name the PKCS#11 module, such as /usr/lib/softhsm/libsofthsm2.so")
+	case s.Token.Token == "":
+		return bad("token.token", "is missing", `name the token, such as "pkcs11:token=gardu"`)
+	case s.Token.PINFile != "" && s.Token.PINCredential != "":
+		return bad("token.pin_file", "stands beside pin_credential", "keep one of the two")
+	case s.Token.PINFile == "" && s.Token.PINCredential == "":
+		return bad("token.pin_credential", "is missing", "name the systemd credential (or pin_file) that holds the token's PIN")
+	case s.Screen.Listen == "":
+		return bad("screen.listen", "is empty", `give an address such as "127.0.0.1:8700"`)
+	}
+	for _, p := range []struct{ key, path string }{
+		{"journal.path", s.Journal.Path}, {"journal.key_dir", s.Journal.KeyDir}, {"audit.path", s.Audit.Path},
+		{"admin.socket", s.Admin.Socket}, {"token.latch", s.Token.Latch},
+	} {
+		if !filepath.IsAbs(p.path) {
+			return bad(p.key, "is not an absolute path", "write it from the root, such as /var/lib/gardu/…")
+		}
+	}
+	for _, k := range []struct{ key, uri string }{{"journal.kek", s.Journal.KEK}, {"journal.pin_kek", s.Journal.PINKEK}} {
+		if _, err := keystore.ParseURI(k.uri); err != nil {
+			return bad(k.key, err.Error(), `name the key, such as "pkcs11:object=journal-kek"`)
+		}
+	}
+	if s.Journal.KEK == s.Journal.PINKEK {
+		return bad("journal.pin_kek", "is the same key as journal.kek", "give PINs a key of their own, so that it can be destroyed by itself")
+	}
+	if _, err := newLog(os.Stderr, s.Log); err != nil {
+		return bad("log", err.Error(), "correct it")
+	}
+	return s.checkProviders(bad)
+}
+
+func (s *settings) checkProviders(bad func(key, problem, hint string) error) error {
+	section := func(name string, err error) error {
+		if err == nil {
+			return nil
+		}
+		var one *snap.SettingError
+		if errors.As(err, &one) {
+			return bad(name+"."+one.Setting, one.Problem, "then run gardu check")
+		}
+		var pre *prepaid.SettingError
+		if errors.As(err, &pre) {
+			return bad(name+"."+pre.Setting, pre.Problem, pre.Hint)
+		}
+		return bad(name, err.Error(), "correct it")
+	}
+	key := func(name, uri string) error {
+		if _, err := keystore.ParseURI(uri); err != nil {
+			return bad(name, err.Error(), `name the key in the token, such as "pkcs11:object=`+strings.ReplaceAll(strings.TrimSuffix(name, "_key"), ".", "-")+`"`)
+		}
+		return nil
+	}
+	var errs []error
+	if p := s.Finpay; p != nil {
+		errs = append(errs, section("finpay", p.Validate()), key("finpay.sign_key", p.SignKey))
+		if p.Mode == snap.Symmetric {
+			errs = append(errs, key("finpay.secret_key", p.SecretKey))
+		}
+	}
+	if p := s.Netzme; p != nil {
+		errs = append(errs, section("netzme", p.Validate()), key("netzme.sign_key", p.SignKey))
+		if p.Mode == snap.Symmetric {
+			errs = append(errs, key("netzme.secret_key", p.SecretKey))
+		}
+	}
+	if p := s.Prepaid; p != nil {
+		errs = append(errs, section("prepaid", p.Validate()), key("prepaid.envelope_key", p.EnvelopeKey))
+		if p.Verification == prepaid.VerifyByStaff && s.Screen.Staff == "" {
+			errs = append(errs, bad("screen.staff_file", "is missing, and prepaid.verification is \"staff\"", "name the file with the staff codes"))
+		}
+	}
+	if s.Finpay == nil && s.Netzme == nil && s.Prepaid == nil {
+		return bad("", "no provider is configured", "add a [finpay], [netzme] or [prepaid] table")
+	}
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeFolders makes the folders that gardu writes to, where they are missing.
+func (s *settings) makeFolders() error {
+	for _, d := range []string{
+		filepath.Dir(s.Journal.Path), s.Journal.KeyDir, filepath.Dir(s.Audit.Path),
+		filepath.Dir(s.Admin.Socket), filepath.Dir(s.Token.Latch),
+	} {
+		mode := os.FileMode(0o750)
+		switch d {
+		case s.Journal.KeyDir:
+			mode = 0o700
+		case filepath.Dir(s.Admin.Socket):
+			mode = 0o755 // others may connect; the peer's credentials decide
+		}
+		if err := os.MkdirAll(d, mode); err != nil {
+			return fmt.Errorf("make a folder that %s names: %w; make it writable for this user", s.file, err)
+		}
+	}
+	return nil
+}
+
+// openKeystore opens the token as configured. It does not touch it yet.
+func (s *settings) openKeystore(log *slog.Logger) (*keystore.Store, error) {
+	pin := keystore.PINFile(s.Token.PINFile)
+	if s.Token.PINCredential != "" {
+		pin = keystore.PINCredential(s.Token.PINCredential, s.Token.SealedPIN)
+	}
+	return keystore.Open(keystore.Options{
+		Module: s.Token.Module, InitReserved: s.Token.InitReserved, TrustModulePath: s.Token.TrustModulePath,
+		Token: s.Token.Token, PIN: pin, LatchPath: s.Token.Latch,
+		Env: s.Token.Environment, Deadline: time.Duration(s.Token.Deadline), MinRSABits: s.Token.MinRSABits, Log: log,
+	})
+}
+
+func (s *settings) timing() txn.Timing {
+	d := s.Delivery
+	return txn.Timing{
+		RetryBase: time.Duration(d.RetryBase), RetryMax: time.Duration(d.RetryMax),
+		ReadBase: time.Duration(d.ReadbackBase), ReadMax: time.Duration(d.ReadbackMax),
+		Call: time.Duration(d.CallTimeout), Probe: time.Duration(d.ProbeEvery),
+		Hold: time.Duration(d.Hold), Drain: time.Duration(d.Drain), LinkStagger: time.Duration(d.LinkStagger),
+	}
+}
+
+// withKeystore opens the token for one command and closes it after.
+func (s *settings) withKeystore(ctx context.Context, log *slog.Logger, f func(*keystore.Store) error) error {
+	k, err := s.openKeystore(log)
+	if err != nil {
+		return withCode(exitToken, err)
+	}
+	if err := k.Ready(ctx); err != nil {
+		_ = k.Close()
+		return withCode(exitToken, err)
+	}
+	return errors.Join(f(k), k.Close())
+}

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"gardu/internal/config"
+)
+
+const sample = "../../packaging/gardu.toml"
+
+func TestTheSampleConfigurationIsAccepted(t *testing.T) {
+	s, err := loadSettings(sample)
+	require.NoError(t, err)
+	require.Equal(t, "your-merchant-id", s.Finpay.MerchantID)
+	require.Equal(t, "base64", s.Finpay.SignatureEncoding)
+	require.Equal(t, "hex", s.Netzme.SignatureEncoding)
+	require.True(t, s.Prepaid.URNAsNumber)
+}
+
+// TestTheSampleNamesEveryKey keeps the sample honest: a key that the program reads
+// and the sample does not show is one that nobody in a branch will ever find, and
+// a key in a comment that the program does not read is a trap.
+func TestTheSampleNamesEveryKey(t *testing.T) {
+	b, err := os.ReadFile(sample)
+	require.NoError(t, err)
+	shown := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^(?:# )?([a-z_]+) = `).FindAllStringSubmatch(string(b), -1) {
+		shown[m[1]] = true
+	}
+	known := map[string]bool{}
+	var walk func(rt reflect.Type)
+	walk = func(rt reflect.Type) {
+		for rt.Kind() == reflect.Pointer {
+			rt = rt.Elem()
+		}
+		if rt.Kind() != reflect.Struct {
+			return
+		}
+		for i := range rt.NumField() {
+			f := rt.Field(i)
+			tag := f.Tag.Get("toml")
+			if f.Anonymous {
+				walk(f.Type)
+				continue
+			}
+			if tag == "" || tag == "-" {
+				continue
+			}
+			known[tag] = true
+			walk(f.Type)
+		}
+	}
+	walk(reflect.TypeFor[settings]())
+	for k := range known {
+		if strings.Contains(" kiosk token journal audit screen admin limits delivery log finpay netzme prepaid tls path customer_token ", " "+k+" ") {
+			continue
+		}
+		require.True(t, shown[k], "packaging/gardu.toml does not show %q", k)
+	}
+	for k := range shown {
+		require.True(t, known[k], "packaging/gardu.toml shows %q, which the program does not read", k)
+	}
+}
+
+func TestWrongSettingsNameFileLineAndKey(t *testing.T) {
+	b, err := os.ReadFile(sample)
+	require.NoError(t, err)
+	for _, c := range []struct{ name, from, to, key, say string }{
+		{"unknown key", "brand = ", "brnad = ", "screen.brnad", "unknown key"},
+		{"kiosk number", "number = 1 ", "number = 0 ", "kiosk.number", "is 0; give this kiosk's own number"},
+		{"wrong type", "number = 1 ", "number = \"one\" ", "kiosk.number", "correct this line"},
+		{"relative path", `path = "/var/lib/gardu/audit.log"`, `path = "audit.log"`, "audit.path", "is not an absolute path"},
+		{"same KEK", "object=journal-pin-kek", "object=journal-kek", "journal.pin_kek", "same key as journal.kek"},
+		{"bad URI", `kek = "pkcs11:object=journal-kek"`, `kek = "journal-kek"`, "journal.kek", ""},
+		{"http", `base_url = "https://snapstag`, `base_url = "http://snapstag`, "finpay.base_url", "must be https"},
+		{"mode", `# mode = "symmetric"`, `mode = "both"`, "finpay.mode", "must be"},
+		{"ecb", `# iv = "prefix"`, `iv = "ecb"`, "prepaid.iv", "refused"},
+		{"hold without approval", `# offline = "refuse"`, `offline = "hold"`, "prepaid.offline_approval", "is missing"},
+		{"staff without file", `# verification = "staff"`, `verification = "staff"`, "screen.staff_file", "is missing"},
+		{"no PIN source", `pin_credential = "token-pin"`, ``, "token.pin_credential", "is missing"},
+		{"two PIN sources", `# pin_file`, `pin_file`, "token.pin_file", "keep one of the two"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			text := strings.Replace(string(b), c.from, c.to, 1)
+			require.NotEqual(t, string(b), text)
+			p := filepath.Join(t.TempDir(), "gardu.toml")
+			require.NoError(t, os.WriteFile(p, []byte(text), 0o600))
+			_, err := loadSettings(p)
+			var ce *config.Error
+			require.ErrorAs(t, err, &ce)
+			require.Equal(t, c.key, ce.Key, err)
+			require.ErrorContains(t, err, p)
+			require.ErrorContains(t, err, c.say)
+			require.NotEmpty(t, ce.Hint, err)
+		})
+	}
+}
