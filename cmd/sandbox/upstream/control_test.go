@@ -1,6 +1,7 @@
 package upstream_test
 
 import (
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -134,4 +135,19 @@ func TestConfiguredPlatformsOnly(t *testing.T) {
 	require.ErrorIs(t, w.SetCustomer(phone, true), upstream.ErrNotPlayed)
 	require.ErrorIs(t, w.SetDedupe(upstream.Prepaid, true), upstream.ErrNotPlayed)
 	require.Error(t, w.Start(t.Context()), "a server starts once")
+}
+
+func TestMemoryIsBounded(t *testing.T) {
+	cfg := config(t)
+	cfg.LedgerCap = 3
+	w := start(t, cfg)
+	token := w.token(upstream.Finpay)
+	for i := range 5 {
+		require.Equal(t, 200, w.must(w.finpay(token, pathReset, resetBody(fmt.Sprint("ref", i), phone))).status)
+	}
+	require.Len(t, w.Ledger(upstream.LedgerFilter{}), 3)
+	require.Len(t, w.Effects(), 3)
+	state := w.State()
+	require.EqualValues(t, 6, state.Exchanges)
+	require.Equal(t, 2, state.EffectsForgotten)
 }

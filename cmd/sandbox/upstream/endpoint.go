@@ -59,8 +59,8 @@ func (e *endpoint) address() string {
 	return e.addr.String()
 }
 
-// holdPort binds a socket that never listens. Without it another program, or the source port of some connection, could take the port
-// while the platform is down.
+// holdPort binds a socket that never listens. Without it the system could give the port to a program that asks for any, or to an
+// outgoing connection, while the platform is down.
 func holdPort(want *net.TCPAddr) (int, *net.TCPAddr, error) {
 	family, sa := syscall.AF_INET6, syscall.Sockaddr(nil)
 	if ip4 := want.IP.To4(); ip4 != nil {

@@ -10,13 +10,12 @@ import (
 // Stage is how far an exchange got. The later stages include the earlier ones.
 type Stage string
 
-// The stages in their order. Only an exchange that ended at StageConnected or, for a request whose body was cut off, at StageHeaders
-// cannot have had an effect.
+// The stages in their order. Exchange.Effect, not the stage, says whether something happened: a refusal is answered too.
 const (
-	StageConnected Stage = "connected"
-	StageHeaders   Stage = "headers"
-	StageBody      Stage = "body"
-	StageEffect    Stage = "effect" // the platform did what was asked
+	StageConnected Stage = "connected" // no complete header came
+	StageHeaders   Stage = "headers"   // the body has not come whole
+	StageBody      Stage = "body"      // nothing was done so far
+	StageEffect    Stage = "effect"    // the platform did what was asked and has not answered, or not completely
 	StageAnswered  Stage = "answered"
 )
 

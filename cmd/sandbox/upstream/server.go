@@ -406,6 +406,8 @@ type State struct {
 	Linked     []string `json:"linked"`
 	Exchanges  int64    `json:"exchanges"`
 	Violations int64    `json:"violations"`
+	// EffectsForgotten counts the effects beyond Config.LedgerCap; above 0, counts of effects say too little.
+	EffectsForgotten int `json:"effects_forgotten"`
 }
 
 // PlatformState is one platform's part of [State].
@@ -442,7 +444,7 @@ func (s *Server) State() State {
 		s.finpay.mu.Unlock()
 	}
 	s.ledger.mu.Lock()
-	st.Exchanges, st.Violations = s.ledger.seq, s.ledger.violated
+	st.Exchanges, st.Violations, st.EffectsForgotten = s.ledger.seq, s.ledger.violated, s.ledger.effects.dropped
 	s.ledger.mu.Unlock()
 	return st
 }
