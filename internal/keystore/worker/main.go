@@ -26,8 +26,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"gardu/internal/keystore/protocol"
 )
 
 // Argument is the command line word that starts the program as a token worker.
@@ -70,6 +68,8 @@ func harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
+	// What the module starts in turn must not hold the socket open.
+	unix.CloseOnExec(FD)
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid tracing: %w", err)
 	}
@@ -84,16 +84,13 @@ func harden() error {
 // it is closed at the other end (nil) or something arrives that is not this
 // protocol (an error wrapping protocol.ErrFrame).
 func Serve(fd int) error {
-	s := &server{fd: fd, slow: map[protocol.Op]bool{
-		// These take tens of milliseconds at least, on any token.
-		protocol.OpDescribe: true, protocol.OpList: true,
-		protocol.OpGenerate: true, protocol.OpImport: true, protocol.OpDestroy: true,
-	}}
-	err := s.loop()
+	s := newServer(fd)
+	go s.loop()
+	err := <-s.done
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.background.Wait()
+		s.busy.Wait()
 		if s.tok != nil {
 			_ = s.tok.ctx.Finalize()
 		}

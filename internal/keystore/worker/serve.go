@@ -13,9 +13,11 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// An operation is answered by the reading thread itself while it is faster than
-// this; a slower one gets a goroutine of its own, so that it holds nobody up.
-// Handing over costs some microseconds, as much as a whole HMAC.
+// An operation that is faster than slowAfter is carried out by the goroutine
+// that reads, in turn, and the answers of what had arrived together are written
+// together. Before a slower one that goroutine starts another to go on reading:
+// the operation itself never waits for a thread to wake up, which would cost as
+// much as a whole HMAC.
 const (
 	slowAfter = 300 * time.Microsecond
 	fastBelow = 100 * time.Microsecond
@@ -25,78 +27,126 @@ type server struct {
 	fd  int
 	tok *token
 
-	write      sync.Mutex // guards writes to fd: an answer is one piece
-	background sync.WaitGroup
+	// These belong to the goroutine that reads.
+	in   []byte
+	used int // of in, by complete frames
+
+	write sync.Mutex // guards writes to fd: an answer is one piece
+	busy  sync.WaitGroup
+	done  chan error // gets the end of the reading
 
 	mu   sync.Mutex // guards slow
 	slow map[protocol.Op]bool
 }
 
-// loop reads what is there, carries out the quick requests in turn and writes
-// their answers in one piece.
-func (s *server) loop() error {
-	buf := make([]byte, 0, 16<<10)
-	var out []byte
-	for {
-		n, err := readMore(s.fd, &buf)
-		if err != nil {
-			return fmt.Errorf("read request: %w", err)
-		}
-		if n == 0 {
-			return nil
-		}
-		began := time.Now()
-		used := 0
-		for {
-			f, ok, err := protocol.Next(buf[used:])
-			if err != nil {
-				return err
-			}
-			if !ok {
-				if more := f.Size - (len(buf) - used); more > cap(buf)-len(buf) {
-					old := buf
-					buf = append(make([]byte, 0, len(buf)+more), buf...)
-					clear(old)
-				}
-				break
-			}
-			used += f.Size
-			if s.isSlow(f.Code) {
-				s.start(f)
-				continue
-			}
-			if len(out) > 0 && time.Since(began) > slowAfter {
-				if err := s.flush(&out); err != nil {
-					return err
-				}
-			}
-			if out, err = s.answer(out, f); err != nil {
-				return err
-			}
-		}
-		if err := s.flush(&out); err != nil {
-			return err
-		}
-		rest := copy(buf, buf[used:])
-		clear(buf[rest:]) // a PIN or a plaintext may have been in it
-		buf = buf[:rest]
+func newServer(fd int) *server {
+	return &server{
+		fd: fd, in: make([]byte, 0, 16<<10), done: make(chan error, 1),
+		slow: map[protocol.Op]bool{
+			// These take tens of milliseconds at least, on any token.
+			protocol.OpDescribe: true, protocol.OpList: true,
+			protocol.OpGenerate: true, protocol.OpImport: true, protocol.OpDestroy: true,
+		},
 	}
 }
 
-// start carries out a slow request in a goroutine. A malformed one ends the
-// connection like everywhere else, by shutting the socket.
-func (s *server) start(f protocol.Frame) {
-	f.Body = slices.Clone(f.Body)
-	s.background.Go(func() {
-		defer clear(f.Body)
-		out, err := s.answer(nil, f)
+// loop reads and answers until the socket ends, and then tells done why, or
+// until it has handed the reading on.
+func (s *server) loop() {
+	for {
+		handed, err := s.serveReady()
+		if handed {
+			return
+		}
 		if err == nil {
-			err = s.flush(&out)
+			err = s.read()
 		}
 		if err != nil {
-			_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+			if errors.Is(err, io.EOF) {
+				err = nil
+			}
+			s.done <- err
+			return
 		}
-	})
+	}
+}
+
+// serveReady carries out the requests that have arrived whole. handed means that
+// another goroutine has taken over the reading.
+func (s *server) serveReady() (handed bool, err error) {
+	var out []byte
+	began := time.Now()
+	for {
+		f, ok, err := protocol.Next(s.in[s.used:])
+		if err != nil {
+			return false, err
+		}
+		if !ok {
+			return false, s.flush(out)
+		}
+		s.used += f.Size
+		slow := s.isSlow(f.Code)
+		if len(out) > 0 && (slow || time.Since(began) > slowAfter) {
+			if err := s.flush(out); err != nil {
+				return false, err
+			}
+			out = out[:0]
+		}
+		if slow {
+			s.aside(f)
+			return true, nil
+		}
+		if out, err = s.answer(out, f); err != nil {
+			return false, err
+		}
+	}
+}
+
+// aside hands the reading on and carries out a slow request. A malformed one
+// ends the connection like everywhere else, by shutting the socket.
+func (s *server) aside(f protocol.Frame) {
+	f.Body = slices.Clone(f.Body)
+	defer clear(f.Body)
+	s.busy.Add(1)
+	defer s.busy.Done()
+	go s.loop()
+	out, err := s.answer(nil, f)
+	if err == nil {
+		err = s.flush(out)
+	}
+	if err != nil {
+		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+	}
+}
+
+// read drops what was used and makes one read, with room for the whole of the
+// frame that has begun to arrive.
+func (s *server) read() error {
+	rest := copy(s.in, s.in[s.used:])
+	clear(s.in[rest:]) // a PIN or a plaintext may have been in it
+	s.in, s.used = s.in[:rest], 0
+	f, _, err := protocol.Next(s.in)
+	if err != nil {
+		return err
+	}
+	if f.Size > cap(s.in) {
+		larger := append(make([]byte, 0, f.Size), s.in...)
+		clear(s.in)
+		s.in = larger
+	}
+	for {
+		n, err := unix.Read(s.fd, s.in[rest:cap(s.in)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return fmt.Errorf("read request: %w", err)
+		case n == 0:
+			return io.EOF
+		}
+		s.in = s.in[:rest+n]
+		return nil
+	}
 }
 
 // answer appends the answer to one request. An error means that the peer does
@@ -203,15 +253,12 @@ func (s *server) measured(op protocol.Op, took time.Duration) {
 	}
 }
 
-// flush writes all of *out, clears it and leaves it empty.
-func (s *server) flush(out *[]byte) error {
-	defer func() {
-		clear(*out)
-		*out = (*out)[:0]
-	}()
+// flush writes all of out and clears it.
+func (s *server) flush(out []byte) error {
+	defer clear(out)
 	s.write.Lock()
 	defer s.write.Unlock()
-	for b := *out; len(b) > 0; {
+	for b := out; len(b) > 0; {
 		n, err := unix.Write(s.fd, b)
 		if errors.Is(err, unix.EINTR) {
 			continue
@@ -222,23 +269,4 @@ func (s *server) flush(out *[]byte) error {
 		b = b[n:]
 	}
 	return nil
-}
-
-// readMore appends what one read returns to *buf; 0 is the end.
-func readMore(fd int, buf *[]byte) (int, error) {
-	b := *buf
-	if len(b) == cap(b) {
-		return 0, io.ErrShortBuffer
-	}
-	for {
-		n, err := unix.Read(fd, b[len(b):cap(b)])
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return 0, err
-		}
-		*buf = b[:len(b)+n]
-		return n, nil
-	}
 }

@@ -40,7 +40,7 @@ var greeting = sync.OnceValues(func() (*server, error) {
 	if err != nil {
 		return nil, errors.Join(errors.New("SoftHSM is not installed (run `apt-get install softhsm2`), or: "+string(out)), err)
 	}
-	s := &server{fd: -1, slow: map[protocol.Op]bool{}}
+	s := newServer(-1)
 	if _, err := s.hello(nil, (&protocol.Hello{Module: testModule, Label: "w", Sessions: 2}).Append(nil)); err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func FuzzRequest(f *testing.F) {
 }
 
 func TestRequestsBeforeTheGreetingEndTheConnection(t *testing.T) {
-	s := &server{fd: -1, slow: map[protocol.Op]bool{}}
+	s := newServer(-1)
 	for op := range uint8(20) {
 		_, err := s.ask(op, nil)
 		require.ErrorIs(t, err, protocol.ErrFrame, op)

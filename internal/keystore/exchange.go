@@ -1,0 +1,254 @@
+package keystore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gardu/internal/keystore/protocol"
+)
+
+// Requests are numbered and may be under way together. There is no goroutine
+// that reads the answers: of those who wait, one is the leader and reads, for
+// itself and the others, until its own answer is there; then another leads. A
+// lone caller so reads its own answer, which saves waking one goroutine by
+// another, more than a third of a round trip.
+
+// errUnsent marks a request that no worker has seen.
+var errUnsent = errors.New("not sent")
+
+type call struct {
+	reply chan reply // holds one
+	timer *time.Timer
+}
+
+type reply struct {
+	status uint8
+	body   []byte
+	err    error
+}
+
+// roundTrip sends one request and waits for its answer. When deadline passes the
+// worker is killed, and every other call under way fails with ErrWorkerLost. When
+// ctx ends first only this caller leaves; the deadline stays in force.
+func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.Duration, body func([]byte) []byte) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	c := &call{reply: make(chan reply, 1)}
+	p.mu.Lock()
+	if p.err != nil {
+		defer p.mu.Unlock()
+		return nil, fmt.Errorf("%w: %w", errUnsent, p.err)
+	}
+	p.next++
+	id := p.next
+	c.timer = time.AfterFunc(deadline, func() { p.expire(id, deadline) })
+	p.pending[id] = c
+	p.mu.Unlock()
+
+	if err := p.send(protocol.Head{ID: id, Code: op}, body); err != nil {
+		if errors.Is(err, protocol.ErrFrame) { // too large, and nothing was sent
+			p.mu.Lock()
+			delete(p.pending, id)
+			p.mu.Unlock()
+			c.timer.Stop()
+			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
+		}
+		// run finds out why, and answers this call with the others.
+		_ = p.cmd.Process.Kill()
+	}
+	lead := p.lead
+	for {
+		select {
+		case r := <-c.reply:
+			return p.open(r)
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case lead <- struct{}{}:
+			if err := p.readFor(ctx, c); err != nil {
+				p.expel(err)
+				lead = nil // nothing more will be read; run answers
+			}
+			<-p.lead
+		}
+	}
+}
+
+func (p *process) open(r reply) ([]byte, error) {
+	if r.err != nil || r.status == protocol.StatusOK {
+		return r.body, r.err
+	}
+	var f protocol.Failure
+	if err := f.Parse(r.body); err != nil {
+		p.expel(err)
+		return nil, fmt.Errorf("%w: %w", ErrWorkerLost, err)
+	}
+	return nil, &f
+}
+
+// expire kills a worker that has not answered request id in time, unless the
+// answer is there and nobody waits for it any more.
+func (p *process) expire(id uint32, deadline time.Duration) {
+	select {
+	case p.lead <- struct{}{}:
+		if err := p.readReady(); err != nil {
+			p.expel(err)
+		}
+		<-p.lead
+	default: // somebody reads
+	}
+	p.mu.Lock()
+	_, late := p.pending[id]
+	p.mu.Unlock()
+	if !late {
+		return
+	}
+	p.log.Warn("token worker killed: no answer in time", "deadline", deadline)
+	p.end(fmt.Errorf("%w: another request did not end within %v", ErrWorkerLost, deadline),
+		id, fmt.Errorf("%w: %v", ErrTimeout, deadline))
+}
+
+// send writes one frame, as a rule in one call.
+func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
+	p.wmu.Lock()
+	defer p.wmu.Unlock()
+	if p.closed {
+		return unix.EPIPE
+	}
+	p.out = body(protocol.Begin(p.out[:0], h))
+	defer clear(p.out) // a PIN or a plaintext may be in it
+	if err := protocol.Finish(p.out, 0); err != nil {
+		return err
+	}
+	for b := p.out; len(b) > 0; {
+		n, err := unix.Write(p.fd, b)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// readFor reads until c is answered or ctx ends. The caller is the leader.
+func (p *process) readFor(ctx context.Context, c *call) error {
+	wait := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}} //nolint:gosec // file descriptors
+	if ctx.Done() != nil {
+		defer context.AfterFunc(ctx, p.nudge)()
+	}
+	for len(c.reply) == 0 && ctx.Err() == nil {
+		if ctx.Done() != nil {
+			if _, err := unix.Poll(wait, -1); err != nil {
+				if errors.Is(err, unix.EINTR) {
+					continue
+				}
+				return fmt.Errorf("wait: %w", err)
+			}
+			if wait[1].Revents != 0 { // meant for this leader, or late for one before
+				var count [8]byte
+				_, _ = unix.Read(p.wake, count[:])
+			}
+			if wait[0].Revents == 0 {
+				continue
+			}
+		}
+		if err := p.read(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// nudge ends the leader's wait, so that it looks at its context.
+func (p *process) nudge() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.gone {
+		_, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1})
+	}
+}
+
+// readReady reads what is there without waiting. The caller is the leader.
+func (p *process) readReady() error {
+	for {
+		ready := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}} //nolint:gosec // a file descriptor
+		n, err := unix.Poll(ready, 0)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return err
+		}
+		if err := p.read(); err != nil {
+			return err
+		}
+	}
+}
+
+// read makes one read and delivers the answers that are complete with it. The
+// caller is the leader.
+func (p *process) read() error {
+	n, err := unix.Read(p.fd, p.in[len(p.in):cap(p.in)])
+	switch {
+	case errors.Is(err, unix.EINTR):
+		return nil
+	case n == 0, errors.Is(err, unix.ECONNRESET):
+		return errEnded
+	case err != nil:
+		return fmt.Errorf("read: %w", err)
+	}
+	p.in = p.in[:len(p.in)+n]
+	used := 0
+	for {
+		f, ok, err := protocol.Next(p.in[used:])
+		if err != nil {
+			return err
+		}
+		if !ok {
+			if f.Size > cap(p.in) {
+				larger := append(make([]byte, 0, f.Size), p.in[used:]...)
+				clear(p.in)
+				p.in, used = larger, 0
+			}
+			break
+		}
+		if err := p.deliver(f); err != nil {
+			return err
+		}
+		used += f.Size
+	}
+	rest := copy(p.in, p.in[used:])
+	clear(p.in[rest:]) // a plaintext may have been in it
+	p.in = p.in[:rest]
+	return nil
+}
+
+func (p *process) deliver(f protocol.Frame) error {
+	if f.Code != protocol.StatusOK && f.Code != protocol.StatusFailed {
+		return fmt.Errorf("%w: status %d", protocol.ErrFrame, f.Code)
+	}
+	p.mu.Lock()
+	c := p.pending[f.ID]
+	delete(p.pending, f.ID)
+	idle := p.leaving && len(p.pending) == 0
+	known := c != nil || p.err != nil
+	p.mu.Unlock()
+	if !known {
+		return fmt.Errorf("%w: an answer to request %d, which is not under way", protocol.ErrFrame, f.ID)
+	}
+	if c != nil {
+		c.timer.Stop()
+		c.reply <- reply{status: f.Code, body: append([]byte(nil), f.Body...)}
+	}
+	if idle {
+		p.farewell()
+	}
+	return nil
+}
