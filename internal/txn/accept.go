@@ -84,7 +84,7 @@ func (e *Engine) openError(ctx context.Context, en *entry) error {
 // soon as it can be. The same Key with the same content returns the request that
 // is already there, so a caller that got no answer asks again with the same Key.
 //
-// Errors: *FieldError, ErrUnknownOperation, ErrDisabled, *OpenError,
+// Errors: *FieldError, ErrUnknownOperation, ErrDisabled, ErrUnverified, *OpenError,
 // *CooldownError, *LimitError, ErrOffline, ErrFull, ErrKeyConflict, ErrStopped:
 // nothing was stored. ErrStoreUnknown: it may have been; ask again with the same Key.
 func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
@@ -93,6 +93,9 @@ func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
 		return nil, err
 	}
 	p := &of.Policy
+	if p.StaffVerify && n.VerifiedBy == "" {
+		return nil, ErrUnverified
+	}
 	if p.Secret != nil {
 		if err := p.Secret.Check(n.Secret.Bytes()); err != nil {
 			return nil, err

@@ -682,6 +682,21 @@ func TestRefusalsStoreNothing(t *testing.T) {
 	})
 }
 
+func TestACardThatStaffMustConfirm(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(b *bench) { b.policies[3].StaffVerify = true })
+		defer b.halt()
+		n := ask(txn.PrepaidResetPIN, "k", "70000000008", "1212")
+		_, err := b.engine.Accept(t.Context(), n)
+		require.ErrorIs(t, err, txn.ErrUnverified)
+		require.Empty(t, b.shelf.items)
+		n.VerifiedBy = "1001"
+		r, err := b.engine.Accept(t.Context(), n)
+		require.NoError(t, err)
+		require.Equal(t, "1001", b.get(r.ID).Data[txn.DataVerifiedBy])
+	})
+}
+
 func TestWithoutAnAuditRecordNothingIsSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)

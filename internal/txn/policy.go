@@ -19,6 +19,9 @@ type Policy struct {
 	Secret   *Field  // the secret of the first step, or nil
 	OTP      *Field  // the secret of the second step, or nil
 	Identity string  // the field that names the customer
+	// StaffVerify: nothing is accepted without the id of the member of staff who
+	// confirmed the card and the person (New.VerifiedBy).
+	StaffVerify bool
 
 	Wait          time.Duration // how long a request may wait to be sent
 	HoldOffline   bool          // false: without a link it is refused and its secret never stored
@@ -163,6 +166,7 @@ var (
 	ErrKeyConflict      = errors.New("this request key was used for something else")
 	ErrTooLate          = errors.New("this can no longer be done to the request")
 	ErrStopped          = errors.New("the engine is stopping")
+	ErrUnverified       = errors.New("nobody has confirmed the card and the person")
 	ErrNotStored        = errors.New("the journal did not take the request; nothing was stored")
 )
 
