@@ -45,7 +45,7 @@ type Entry struct {
 	Sync bool
 }
 
-// ErrEntry: an entry cannot be written as it is.
+// ErrEntry says that an entry cannot be written as it is.
 var ErrEntry = errors.New("the audit entry is not valid")
 
 // hash is the SHA-256 that ends a line.

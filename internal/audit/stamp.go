@@ -18,7 +18,7 @@ func (h Head) Hash() string { return h.hash.String() }
 // big-endian, and 32 bytes hash.
 const stampVersion = 1
 
-// ErrStamp: what should be a head's stamp is none.
+// ErrStamp says that what should be a head's stamp is none.
 var ErrStamp = errors.New("the journal's note of the audit record cannot be read")
 
 // Stamp is the head as bytes, to be kept in another place.

@@ -37,7 +37,7 @@ type Trail struct {
 	size int64      // up to the end of the line that head is
 }
 
-// ErrClosed: Close was called.
+// ErrClosed says that Close was called.
 var ErrClosed = errors.New("the audit record is closed")
 
 // lockEvery is how often the file's lock is tried for. It is held for the time
@@ -173,7 +173,7 @@ func (t *Trail) inPlace() error {
 	if err == nil && os.SameFile(named, open) {
 		return nil
 	}
-	t.log.Error("audit_record_replaced", "path", t.path)
+	t.log.Error("audit record was replaced", "path", t.path)
 	old := t.f
 	if err := t.openFile(); err != nil {
 		return err
@@ -222,7 +222,7 @@ func (t *Trail) adopt(tail tail) error {
 	if err != nil {
 		return err
 	}
-	t.log.Error("audit_record_torn", "path", t.path, "bytes", tail.junk, "saved", saved)
+	t.log.Error("audit record was torn", "path", t.path, "bytes", tail.junk, "saved", saved)
 	return t.gap("torn", map[string]string{
 		"bytes": strconv.FormatInt(tail.junk, 10),
 		"saved": filepath.Base(saved),

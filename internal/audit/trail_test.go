@@ -355,9 +355,7 @@ func TestLockIsWaitedForAsLongAsTheContextAllows(t *testing.T) {
 }
 
 func TestFullDiskLeavesNoHalfLine(t *testing.T) {
-	dir, err := os.MkdirTemp("", "gardu-full-")
-	require.NoError(t, err)
-	defer func() { require.NoError(t, os.RemoveAll(dir)) }()
+	dir := t.TempDir()
 	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=16k"); err != nil {
 		t.Skipf("no small file system can be mounted here: %v", err)
 	}

@@ -31,10 +31,10 @@ func (w *writer) compact() {
 		return
 	}
 	if err := w.rewrite(h); err != nil {
-		w.db.opt.Log.Warn("journal_not_compacted", "error", err)
+		w.db.opt.Log.Warn("journal not compacted", "error", err)
 		return
 	}
-	w.db.opt.Log.Info("journal_compacted", "bytes_before", used)
+	w.db.opt.Log.Info("journal compacted", "bytes_before", used)
 }
 
 func (w *writer) rewrite(h *bbolt.DB) (err error) {

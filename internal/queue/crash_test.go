@@ -20,6 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"gardu/internal/keystore/softhsmtest"
 	"gardu/internal/queue"
 	"gardu/internal/txn"
 )
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	softhsmtest.Main(m)
 }
 
 // fixedKEK is the same key in parent and child.
@@ -156,6 +157,7 @@ func (a *acked) line(t *testing.T, l string) {
 }
 
 func TestKilledWhileWritingLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	t.Cleanup(func() { boltCheck(t, filepath.Join(dir, "journal.db")) })
 	a := newAcked()
@@ -236,6 +238,7 @@ func killOne(t *testing.T, dir string, a *acked) {
 // child fail with EIO: what it was told is stored is there after a kill, and what
 // it was told is not stored is not.
 func TestFailedSyncIsAnsweredTruthfully(t *testing.T) {
+	t.Parallel()
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		t.Skip("strace is not installed, so no system call can be made to fail")

@@ -125,7 +125,7 @@ func (w *wrappedKey) encode(magic string) ([]byte, error) {
 	}
 	b := append([]byte(nil), magic...)
 	b = binary.BigEndian.AppendUint64(b, uint64(w.created)) //nolint:gosec // two's complement is the format
-	b = append(b, byte(len(w.kek)))
+	b = append(b, byte(len(w.kek)))                         //nolint:gosec // at most 255, see above
 	b = append(b, w.kek...)
 	b = binary.BigEndian.AppendUint16(b, uint16(len(w.wrapped))) //nolint:gosec // at most maxWrapped
 	return append(b, w.wrapped...), nil

@@ -86,7 +86,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 	}
 	if witErr != nil {
 		// It is written without a sync, so a power loss may spoil it.
-		opt.Log.Warn("witness_unreadable", "error", witErr)
+		opt.Log.Warn("witness is unreadable", "error", witErr)
 	}
 	h, err := openBolt(&opt)
 	if err != nil {
@@ -137,7 +137,7 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 		// What the lost part of the journal sent is not known. With another salt no
 		// new external id can equal one of those.
 		st.salt = newSalt()
-		db.opt.Log.Error("journal_behind_its_witness", "path", db.opt.Path, "why", db.behind)
+		db.opt.Log.Error("journal is behind its witness", "path", db.opt.Path, "why", db.behind)
 	}
 	db.salt = st.salt
 
@@ -165,7 +165,7 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 		return nil, &Error{Op: "sweep key folder", Path: db.opt.KeyDir, Err: err, Hint: "the service user must own what is in it"}
 	}
 	if n > 0 {
-		db.opt.Log.Info("orphaned_keys_destroyed", "count", n)
+		db.opt.Log.Info("orphaned keys destroyed", "count", n)
 	}
 	db.next, db.limit = w.state.serial, w.state.serial
 	w.publish()
@@ -191,7 +191,7 @@ func (db *DB) unwrapKeys(ctx context.Context, l *loaded) (state, error) {
 		aead, err := unwrapKey(ctx, db.opt.KEK, k.wrapped, dataKeyAAD(db.id, id))
 		if errors.Is(err, ErrKeyMismatch) && id != current {
 			// Its records are reported one by one as they are read.
-			db.opt.Log.Error("data_key_does_not_open", "key", id, "kek", k.kek)
+			db.opt.Log.Error("data key does not open", "key", id, "kek", k.kek)
 			continue
 		}
 		if errors.Is(err, ErrKeyMismatch) {
@@ -330,7 +330,7 @@ func (db *DB) shut(cause error) {
 		return
 	}
 	if err := db.bolt.Close(); err != nil {
-		db.opt.Log.Error("journal_not_closed", "error", err)
+		db.opt.Log.Error("journal not closed", "error", err)
 	}
 	db.bolt = nil
 }

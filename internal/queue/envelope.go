@@ -169,7 +169,7 @@ func parseRecord(b []byte) (*record, error) {
 	if rec.operation, b, ok = cutShort(b); !ok || !validOperation(rec.operation) {
 		return nil, errors.New("operation is not valid")
 	}
-	if len(b) < 4 || uint64(binary.BigEndian.Uint32(b)) != uint64(len(b)-4) || len(b)-4 < boxOverhead {
+	if len(b) < 4+boxOverhead || int64(binary.BigEndian.Uint32(b)) != int64(len(b)-4) {
 		return nil, errors.New("box has the wrong length")
 	}
 	rec.box = b[4:]
@@ -230,7 +230,7 @@ func (h *header) additional(id journalID, seq uint64) []byte {
 func (k *dataKey) seal(id journalID, seq uint64, h header, payload []byte) []byte {
 	h.key = k.id
 	rec := record{header: h}
-	rec.box = k.aead.Seal(nil, nil, payload, h.additional(id, seq))
+	rec.box = k.aead.Seal(nil, nil, payload, h.additional(id, seq)) //nolint:gosec // the AEAD makes its own random nonce
 	k.seals.Add(1)
 	return rec.encode()
 }
@@ -262,7 +262,7 @@ func encodePayload(r *txn.Request, secretBox []byte) ([]byte, error) {
 }
 
 func splitPayload(p []byte) (js, secretBox []byte, err error) {
-	if len(p) < 4 || uint64(binary.BigEndian.Uint32(p)) > uint64(len(p)-4) {
+	if len(p) < 4 || int64(binary.BigEndian.Uint32(p)) > int64(len(p)-4) {
 		return nil, nil, fmt.Errorf("payload has the wrong length: %w", txn.ErrSeal)
 	}
 	n := 4 + int(binary.BigEndian.Uint32(p))

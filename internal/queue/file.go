@@ -170,7 +170,7 @@ func load(h *bbolt.DB) (*loaded, error) {
 	return l, err
 }
 
-// create makes a complete new journal under another name and moves it to its
+// create makes a complete new journal under another name and links it to its
 // place, so that a crash leaves either none or one that opens.
 func create(ctx context.Context, opt *Options) (err error) {
 	fail := func(err error, hint string) error {
@@ -193,9 +193,10 @@ func create(ctx context.Context, opt *Options) (err error) {
 	if err := reserve(tmp, opt.Reserve); err != nil {
 		return fail(err, "")
 	}
-	err = unix.Renameat2(unix.AT_FDCWD, tmp, unix.AT_FDCWD, opt.Path, unix.RENAME_NOREPLACE)
-	if errors.Is(err, fs.ErrExist) {
-		return nil // somebody else was faster; opening decides
+	// A link, unlike a rename, never takes the place of what is there.
+	err = os.Link(tmp, opt.Path)
+	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return nil // somebody else was faster and tidied up; opening decides
 	}
 	if err != nil {
 		return fail(err, "")

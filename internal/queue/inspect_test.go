@@ -16,6 +16,7 @@ import (
 // TestWholeFilesPass guards against a check that is stricter than bbolt: files
 // with branches, overflow pages, many buckets' worth of churn and large free lists.
 func TestWholeFilesPass(t *testing.T) {
+	t.Parallel()
 	opt := options(t)
 	opt.MaxItems = 5000
 	db := open(t, opt)
@@ -44,12 +45,13 @@ func requireWhole(t *testing.T, path string) {
 // reads: headers of the file and of its pages. Open says no or opens; a journal
 // that opens can be read and written.
 func TestDamagedFileNeitherHangsNorCrashes(t *testing.T) {
+	t.Parallel()
 	opt := written(t, 60)
 	whole := mustRead(t, opt.Path)
 	rnd := rand.New(rand.NewPCG(7, 7)) //nolint:gosec // a repeatable test wants weak randomness
 	used := len(bytes.TrimRight(whole, "\x00"))/4096 + 1
 	refusals := 0
-	const trials = 150
+	const trials = 100
 	for range trials {
 		b := bytes.Clone(whole)
 		page := rnd.IntN(used)

@@ -34,6 +34,7 @@ type model struct {
 }
 
 func TestRandomOperationsAgainstAMap(t *testing.T) {
+	t.Parallel()
 	seed := uint64(20260504)
 	if s := os.Getenv("GARDU_SEED"); s != "" {
 		var err error

@@ -292,7 +292,7 @@ func TestSpoiledWitnessIsWrittenAnew(t *testing.T) {
 func TestKeyFolderMustBeInMemory(t *testing.T) {
 	opt := options(t)
 	opt.DangerousAllowKeyDirOnDisk = false
-	tmp, err := os.MkdirTemp("/dev/shm", "gardu-test-")
+	tmp, err := os.MkdirTemp("/dev/shm", "gardu-test-") //nolint:usetesting // it must be on tmpfs
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(tmp)) })
 

@@ -26,7 +26,7 @@ type doubt struct {
 // inDoubt closes the file, reads back from the disk what became of the commit,
 // and answers. Only where that is not possible is the answer ErrStoreUnknown.
 func (w *writer) inDoubt(d doubt, cause error) {
-	w.db.opt.Log.Error("commit_failed", "error", cause, "operations", len(d.ops))
+	w.db.opt.Log.Error("commit failed", "error", cause, "operations", len(d.ops))
 	w.doubts = append(w.doubts, d)
 	w.db.shut(cause)
 	w.lastReopen = time.Time{}
@@ -58,7 +58,7 @@ func (w *writer) reopen() error {
 		w.db.shut(err)
 		return w.db.downError()
 	}
-	w.db.opt.Log.Info("journal_open_again")
+	w.db.opt.Log.Info("journal is open again")
 	return nil
 }
 

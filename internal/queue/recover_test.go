@@ -115,6 +115,7 @@ func count(t *testing.T, db *queue.DB) int {
 }
 
 func TestUnknownUntilTheFileCanBeOpenedAgain(t *testing.T) {
+	t.Parallel()
 	for name, effect := range map[string]bool{"stored": true, "not stored": false} {
 		t.Run(name, func(t *testing.T) {
 			opt, d, db := faulty(t)
@@ -156,6 +157,7 @@ func TestUnknownUntilTheFileCanBeOpenedAgain(t *testing.T) {
 }
 
 func TestDiskThatRefusesTwiceIsUnknownUntilItDoesNot(t *testing.T) {
+	t.Parallel()
 	opt, d, db := faulty(t)
 	opt.Log = nil
 	d.failing.Store(2) // the batch, and the proof that the disk takes writes again
@@ -177,6 +179,7 @@ func TestDiskThatRefusesTwiceIsUnknownUntilItDoesNot(t *testing.T) {
 }
 
 func TestOpensAgainByItself(t *testing.T) {
+	t.Parallel()
 	d := new(disk)
 	opt := options(t).WithCommit(d.commit).WithIdle(20 * time.Millisecond)
 	db := open(t, opt)
@@ -186,6 +189,7 @@ func TestOpensAgainByItself(t *testing.T) {
 }
 
 func TestJournalThatSomebodyElseChangedStaysClosed(t *testing.T) {
+	t.Parallel()
 	opt, d, db := faulty(t)
 	require.NoError(t, db.Add(t.Context(), request("0812000001"), nil))
 	d.failing.Store(1)
@@ -368,11 +372,12 @@ func TestSerialsAreUniqueOverGoroutinesAndRuns(t *testing.T) {
 }
 
 func TestCompactsWhenIdle(t *testing.T) {
+	t.Parallel()
 	opt := options(t).WithIdle(50 * time.Millisecond)
 	db := open(t, opt)
-	big := make([]byte, 40_000)
+	big := make([]byte, 55_000)
 	var seqs []uint64
-	for range 300 {
+	for range 170 {
 		r := request("0812000001")
 		for i := range big {
 			big[i] = "0123456789abcdef"[i%16]

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"go.etcd.io/bbolt"
@@ -144,10 +145,46 @@ func TestBrokenRecordIsReportedAndTheRestRead(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []uint64{3}, good)
+	err := db.Check(t.Context())
+	require.ErrorIs(t, err, txn.ErrSeal)
+	require.ErrorContains(t, err, "2 records do not open")
 	require.Equal(t, []uint64{1, 2}, bad)
 	require.ErrorIs(t, db.Update(t.Context(), func() *txn.Request { c := r.Clone(); c.Seq = 2; return c }(), nil), txn.ErrSeal)
 	require.NoError(t, db.Delete(t.Context(), []uint64{1, 2}), "an operator can remove it")
 	require.Equal(t, 1, db.Stats().Items)
+	require.NoError(t, db.Check(t.Context()))
+}
+
+// TestCheckSeesAPageThatChangedUnderneath damages the file of a running journal.
+func TestCheckSeesAPageThatChangedUnderneath(t *testing.T) {
+	t.Parallel()
+	opt := options(t)
+	db := open(t, opt)
+	for range 50 {
+		require.NoError(t, db.Add(t.Context(), request("081234567890"), nil))
+	}
+	require.NoError(t, db.Check(t.Context()))
+	whole := mustRead(t, opt.Path)
+	spoiled := bytes.Clone(whole)
+	for page := 2; page < len(spoiled)/4096; page++ {
+		spoiled[page*4096] ^= 0x40 // the page's own number
+	}
+	writeOver(t, opt.Path, spoiled)
+	err := db.Check(t.Context())
+	writeOver(t, opt.Path, whole)
+	require.ErrorIs(t, err, queue.ErrDamaged)
+	require.Eventually(t, func() bool { return db.Check(t.Context()) == nil }, 5*time.Second, 50*time.Millisecond)
+	require.Equal(t, 50, count(t, db))
+}
+
+// writeOver changes a file's bytes in place, as a fault of the disk would.
+func writeOver(t *testing.T, path string, b []byte) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	require.NoError(t, err)
+	_, err = f.WriteAt(b, 0)
+	require.NoError(t, err)
+	require.NoError(t, f.Close())
 }
 
 func TestWrappedDataKeyThatDoesNotOpenCostsItsRecordsOnly(t *testing.T) {

@@ -136,7 +136,7 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	defer clear(plain)
 	binary.BigEndian.PutUint16(plain, uint16(s.Len())) //nolint:gosec // at most maxSecret
 	copy(plain[2:], s.Bytes())
-	out.box = aead.Seal(nil, nil, plain, secretAAD(secretLabel, journal, id, kind, out.gen))
+	out.box = aead.Seal(nil, nil, plain, secretAAD(secretLabel, journal, id, kind, out.gen)) //nolint:gosec // the AEAD makes its own random nonce
 
 	w := wrappedKey{created: time.Now().UnixMilli(), kek: d.kek.ID(), wrapped: wrapped}
 	b, err := w.encode(secretKeyMagic)
@@ -231,7 +231,7 @@ func (d *keyDir) mustDestroy(name string) {
 	if err == nil {
 		return
 	}
-	d.log.Error("key_file_not_destroyed", "file", name, "error", err)
+	d.log.Error("key of a secret not destroyed", "file", name, "error", err)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.doomed = append(d.doomed, name)

@@ -88,7 +88,7 @@ func (w *writer) run(ctx context.Context) {
 func (w *writer) idle() {
 	if w.db.handle() == nil {
 		if err := w.reopen(); err != nil {
-			w.db.opt.Log.Warn("journal_still_closed", "error", err)
+			w.db.opt.Log.Warn("journal is still closed", "error", err)
 		}
 	}
 	if w.dirty {
@@ -216,7 +216,7 @@ func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, seal
 func (w *writer) stamp() []byte {
 	s := w.db.opt.Stamp()
 	if len(s) > maxStamp {
-		w.db.opt.Log.Error("stamp_too_long", "bytes", len(s), "limit", maxStamp)
+		w.db.opt.Log.Error("stamp is too long", "bytes", len(s), "limit", maxStamp)
 		return w.state.stamp
 	}
 	return slices.Clone(s)
@@ -299,7 +299,7 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 func (w *writer) writeWitness() {
 	wit := witness{Version: witnessVersion, Journal: hex.EncodeToString(w.db.id[:]), Seq: w.state.seq, Serial: w.state.serial}
 	if err := wit.write(witnessPath(w.db.opt.Path)); err != nil {
-		w.db.opt.Log.Warn("witness_not_written", "error", err)
+		w.db.opt.Log.Warn("witness not written", "error", err)
 		return
 	}
 	w.witnessed, w.dirty = time.Now(), false
@@ -318,7 +318,7 @@ func (w *writer) renewKey(ctx context.Context) {
 		defer cancel()
 		k, err := newDataKey(ctx, w.db.opt.KEK, w.db.id, id)
 		if err != nil {
-			w.db.opt.Log.Warn("data_key_not_renewed", "error", err)
+			w.db.opt.Log.Warn("data key not renewed", "error", err)
 		}
 		w.made <- k
 	})
