@@ -149,24 +149,36 @@ func (c *Client) exchange(ctx context.Context, cn *conn, addr, method string, me
 		}
 		return nil, fail(OpReceive, ended(err))
 	}
-	defer func() { _ = resp.Body.Close() }()
 	limited.N = math.MaxInt64
-	if err := cn.SetDeadline(time.Time{}); err != nil {
-		return nil, fail(OpBody, err)
+	body, err := c.readBody(cn, resp)
+	if err != nil {
+		_ = cn.raw.Close() // closing a body reads it to its end, which may never come
+	}
+	_ = resp.Body.Close()
+	if err != nil {
+		return nil, fail(OpBody, ended(err))
+	}
+	keep = !resp.Close && br.Buffered() == 0 && resp.StatusCode != http.StatusSwitchingProtocols
+	return &Reply{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+}
+
+// readBody reads a whole body, or says why there is none to be had.
+func (c *Client) readBody(cn *conn, resp *http.Response) ([]byte, error) {
+	if err := cn.SetDeadline(time.Time{}); err != nil { // the whole exchange's limit still holds
+		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(resp.Body, c.opt.MaxBody+1))
 	switch {
 	case err != nil:
-		return nil, fail(OpBody, ended(err))
+		return nil, err
 	case int64(len(body)) > c.opt.MaxBody:
-		return nil, fail(OpBody, ErrTooLarge)
+		return nil, ErrTooLarge
 	case resp.ContentLength < 0 && len(resp.TransferEncoding) == 0 && cn.raw.ended:
 		// Such a body ends with the connection, and anybody can end a TCP
 		// connection; only the peer can end the TLS session.
-		return nil, fail(OpBody, ErrTruncated)
+		return nil, ErrTruncated
 	}
-	keep = !resp.Close && br.Buffered() == 0 && resp.StatusCode != http.StatusSwitchingProtocols
-	return &Reply{Status: resp.StatusCode, Header: resp.Header, Body: body}, nil
+	return body, nil
 }
 
 // maxInterim is how many 1xx answers may come before the real one.

@@ -105,7 +105,7 @@ func TestDoSendsAndReads(t *testing.T) {
 	require.Equal(t, "/v1.0/pin/reset?q="+canary, g.r.RequestURI)
 	require.Equal(t, "identity", g.r.Header.Get("Accept-Encoding"))
 	require.Equal(t, "Bearer "+canary, g.r.Header.Get("Authorization"))
-	require.Equal(t, []byte(`{"otp":"`+canary+`"}`), g.body)
+	require.Equal(t, post("").Body, g.body)
 	require.Equal(t, strings.TrimPrefix(s.url(), "https://"), g.r.Host)
 }
 
@@ -251,6 +251,30 @@ func TestSentIsExact(t *testing.T) {
 			if !tc.sent {
 				require.Zero(t, s.bytes.Load()+s.requests.Load(), "Sent is false and the server saw it")
 			}
+		})
+	}
+}
+
+// TestEndlessBodyIsLeftAtOnce: the cap ends the exchange, not the patience.
+func TestEndlessBodyIsLeftAtOnce(t *testing.T) {
+	ca := newAuthority(t)
+	for name, head := range map[string]string{
+		"until the end of the connection": "HTTP/1.1 200 OK\r\n\r\n",
+		"chunked":                         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
+		"announced":                       "HTTP/1.1 200 OK\r\nContent-Length: 9000000000000000000\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+				s.request(c, bufio.NewReader(c))
+				_, err := io.WriteString(c, head)
+				for chunk := "1000\r\n" + strings.Repeat("a", 0x1000) + "\r\n"; err == nil; {
+					_, err = io.WriteString(c, chunk)
+				}
+			})
+			c := client(t, Options{CAFile: ca.file, HeaderTimeout: Duration(time.Hour), Timeout: Duration(time.Hour)})
+			_, err := c.Do(t.Context(), post(s.url()))
+			require.ErrorIs(t, err, ErrTooLarge) // or the test's own time limit ends it
+			require.True(t, failure(t, err).Sent)
 		})
 	}
 }

@@ -133,6 +133,9 @@ func (c *Client) tunnel(ctx context.Context, tcp net.Conn, addr string) error {
 	if err != nil {
 		return cause(err)
 	}
+	if resp.StatusCode != http.StatusOK {
+		_ = tcp.Close() // closing a body reads it to its end, which may never come
+	}
 	_ = resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("the proxy answered %d", resp.StatusCode)
