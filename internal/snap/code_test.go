@@ -89,7 +89,7 @@ func TestEveryCase(t *testing.T) {
 	seen := 0
 	for status := 100; status <= 599; status++ {
 		for kase := range 100 {
-			for _, service := range []string{"00", "06", "07", "09", "73"} {
+			for _, service := range []string{"00", "06", "09"} {
 				v := judge(status, fmt.Sprintf("%03d%s%02d", status, service, kase))
 				want, listed := reading[fmt.Sprintf("%03d %02d", status, kase)]
 				if !listed {
@@ -100,12 +100,13 @@ func TestEveryCase(t *testing.T) {
 				} else {
 					seen++
 				}
-				require.Equal(t, want.outcome, v.outcome, "%d case %02d", status, kase)
-				require.Equal(t, want.reason, v.reason, "%d case %02d", status, kase)
+				if v.outcome != want.outcome || v.reason != want.reason { // a quarter of a million: too many for require
+					require.Equal(t, want, v, "%d case %02d", status, kase)
+				}
 			}
 		}
 	}
-	require.Equal(t, len(reading)*5, seen)
+	require.Equal(t, len(reading)*3, seen)
 	require.Len(t, reading, len(table)+1, "the table and the reading have different lengths (403 00 is in the reading only)")
 }
 

@@ -99,7 +99,7 @@ type NetzmeConfig struct {
 }
 
 func defaults() Config {
-	return Config{ //nolint:gosec // the token's settings, not a token
+	return Config{
 		Mode: Symmetric, SignQuery: true, EmptyBody: EmptyHash, MinRSABits: 2048,
 		TokenBody:      `{"grantType":"client_credentials","additionalInfo":{}}`,
 		TokenMargin:    wire.Duration(time.Minute),

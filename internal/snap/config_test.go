@@ -1,7 +1,6 @@
 package snap
 
 import (
-	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -180,7 +179,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 	t.Run("all at once", func(t *testing.T) {
 		c := FinpayDefaults()
 		var list interface{ Unwrap() []error }
-		require.True(t, errors.As(c.Validate(), &list))
+		require.ErrorAs(t, c.Validate(), &list)
 		require.Len(t, list.Unwrap(), 5, "base_url, client_id, channel_id, origin and merchant_id have no default")
 	})
 }

@@ -11,7 +11,6 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
-	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
@@ -180,6 +179,6 @@ func fetchPeer(t *testing.T) string {
 			found++
 		}
 	}
-	require.Equal(t, 2, found, fmt.Sprintf("%s %s has another layout", peerName, peerVersion))
+	require.Equal(t, 2, found, "the package has another layout")
 	return dir
 }
