@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"gardu/internal/txn"
+	"gardu/internal/wire"
 )
 
 // finding is one line of the preflight.
@@ -126,8 +128,23 @@ func (a *app) checkToken(ctx context.Context, set *settings, add func(finding, e
 		start := time.Now()
 		err := prober.Probe(pctx)
 		cancel()
-		add(finding{What: "link " + p.Provider, Network: true, Detail: fmt.Sprintf("answered in %d ms", time.Since(start).Milliseconds())}, err)
+		add(finding{What: "link " + p.Provider, Network: true, Detail: fmt.Sprintf("answered in %d ms", time.Since(start).Milliseconds())}, linkError(p.Provider, err))
 	}
+}
+
+// linkError says what to do about a link that does not work.
+func linkError(provider string, err error) error {
+	if err == nil {
+		return nil
+	}
+	var w *wire.Error
+	if errors.As(err, &w) && w.Hint != "" {
+		if strings.Contains(err.Error(), w.Hint) {
+			return err
+		}
+		return fmt.Errorf("%w; %s", err, w.Hint)
+	}
+	return fmt.Errorf("%w; check the branch's line, name server and firewall, then %s.base_url in the configuration", err, provider)
 }
 
 // tryRole has a configured key do its work once.

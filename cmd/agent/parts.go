@@ -94,7 +94,10 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 		add(snap.NetzmePolicies(), p, err)
 	}
 	if s := ag.set.Prepaid; s != nil {
-		p, err := ag.prepaid(s)
+		p, err := ag.prepaid(ctx, s)
+		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+			return nil, err
+		}
 		policies := []txn.Policy{{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Settle: 15 * time.Minute}}
 		if err == nil {
 			policies = p.Policies()
@@ -155,9 +158,13 @@ func (ag *agent) netzme(ctx context.Context, s *netzmeSettings) (*snap.Netzme, e
 	return snap.NewNetzme(s.NetzmeConfig, keys, c, ag.log, time.Now)
 }
 
-func (ag *agent) prepaid(s *prepaidSettings) (*prepaid.Provider, error) {
+func (ag *agent) prepaid(ctx context.Context, s *prepaidSettings) (*prepaid.Provider, error) {
 	key, err := ag.keys.Cipher(s.EnvelopeKey)
 	if err != nil {
+		return nil, err
+	}
+	const block = 16
+	if _, err := key.EncryptCBC(ctx, make([]byte, block), make([]byte, block)); err != nil {
 		return nil, err
 	}
 	var sec prepaid.Secrets
