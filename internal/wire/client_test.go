@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pelletier/go-toml/v2"
 	"github.com/stretchr/testify/require"
 )
 
@@ -607,6 +608,27 @@ func TestOptionsNameTheWrongSetting(t *testing.T) {
 			require.NotContains(t, err.Error(), canary)
 		})
 	}
+}
+
+func TestOptionsFromAFile(t *testing.T) {
+	var o Options
+	require.NoError(t, toml.NewDecoder(strings.NewReader(`
+ca_file = "/etc/gardu/ca.pem"
+min_tls = "1.2"
+pin_spki = ["a", "b"]
+proxy = "http://proxy:3128"
+max_body = 4096
+dial_timeout = "1s"
+tls_timeout = "2s"
+header_timeout = "3s"
+timeout = "4s"
+idle_timeout = "5s"
+`)).DisallowUnknownFields().Decode(&o))
+	second := Duration(time.Second)
+	require.Equal(t, Options{
+		CAFile: "/etc/gardu/ca.pem", MinTLS: "1.2", PinSPKI: []string{"a", "b"}, Proxy: "http://proxy:3128", MaxBody: 4096,
+		DialTimeout: second, TLSTimeout: 2 * second, HeaderTimeout: 3 * second, Timeout: 4 * second, IdleTimeout: 5 * second,
+	}, o)
 }
 
 func TestBodyBufferIsCleared(t *testing.T) {
