@@ -133,7 +133,7 @@ func (ag *agent) service(ctx context.Context) error {
 		started := time.Now()
 		err := ag.serveOnce(ctx)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // told to stop: whatever ended with it is no failure
 		}
 		var locked *queue.LockedError
 		if errors.As(err, &locked) {

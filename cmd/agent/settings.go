@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -300,17 +299,4 @@ func (s *settings) timing() txn.Timing {
 		Call: time.Duration(d.CallTimeout), Probe: time.Duration(d.ProbeEvery),
 		Hold: time.Duration(d.Hold), Drain: time.Duration(d.Drain), LinkStagger: time.Duration(d.LinkStagger),
 	}
-}
-
-// withKeystore opens the token for one command and closes it after.
-func (s *settings) withKeystore(ctx context.Context, log *slog.Logger, f func(*keystore.Store) error) error {
-	k, err := s.openKeystore(log)
-	if err != nil {
-		return withCode(exitToken, err)
-	}
-	if err := k.Ready(ctx); err != nil {
-		_ = k.Close()
-		return withCode(exitToken, err)
-	}
-	return errors.Join(f(k), k.Close())
 }

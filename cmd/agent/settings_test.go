@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -58,8 +59,9 @@ func TestTheSampleNamesEveryKey(t *testing.T) {
 		}
 	}
 	walk(reflect.TypeFor[settings]())
+	tables := strings.Fields("kiosk token journal audit screen admin limits delivery log finpay netzme prepaid tls path customer_token")
 	for k := range known {
-		if strings.Contains(" kiosk token journal audit screen admin limits delivery log finpay netzme prepaid tls path customer_token ", " "+k+" ") {
+		if slices.Contains(tables, k) {
 			continue
 		}
 		require.True(t, shown[k], "packaging/gardu.toml does not show %q", k)

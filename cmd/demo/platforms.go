@@ -119,22 +119,3 @@ func (p platforms) violations(ctx context.Context) ([]string, error) {
 	}
 	return out, err
 }
-
-// reached counts the exchanges of an operation that came as far as the body.
-func (p platforms) reached(ctx context.Context, operation, subject string) (int, error) {
-	var a struct {
-		Exchanges []struct {
-			Operation string `json:"operation"`
-			Subject   string `json:"subject"`
-			Stage     string `json:"stage"`
-		} `json:"exchanges"`
-	}
-	err := p.call(ctx, http.MethodGet, "/ledger?operation="+url.QueryEscape(operation), nil, &a)
-	n := 0
-	for _, e := range a.Exchanges {
-		if (e.Subject == subject || e.Subject == "") && e.Stage != "connected" && e.Stage != "headers" {
-			n++
-		}
-	}
-	return n, err
-}

@@ -140,7 +140,7 @@ func (p *processes) watch(pr *process) {
 }
 
 // until waits for ok, and gives up when the process has ended or time is up.
-func (pr *process) until(ctx context.Context, limit time.Duration, ok func() error) error {
+func (p *process) until(ctx context.Context, limit time.Duration, ok func() error) error {
 	stop := time.After(limit)
 	for {
 		err := ok()
@@ -150,10 +150,10 @@ func (pr *process) until(ctx context.Context, limit time.Duration, ok func() err
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-pr.done:
-			return fmt.Errorf("%s ended at once; the end of its log:\n%s", pr.name, tail(pr.log.Name()))
+		case <-p.done:
+			return fmt.Errorf("%s ended at once; the end of its log:\n%s", p.name, tail(p.log.Name()))
 		case <-stop:
-			return fmt.Errorf("%s is not ready after %s: %w; the end of its log:\n%s", pr.name, limit, err, tail(pr.log.Name()))
+			return fmt.Errorf("%s is not ready after %s: %w; the end of its log:\n%s", p.name, limit, err, tail(p.log.Name()))
 		case <-time.After(50 * time.Millisecond):
 		}
 	}
@@ -177,7 +177,7 @@ func tail(file string) string {
 
 // freePorts finds loopback ports that nobody has. They are chosen once and kept,
 // so that the address stays the same from start to start.
-func freePorts(n int) ([]string, error) {
+func freePorts(ctx context.Context, n int) ([]string, error) {
 	var ls []net.Listener
 	defer func() {
 		for _, l := range ls {
@@ -186,7 +186,7 @@ func freePorts(n int) ([]string, error) {
 	}()
 	var out []string
 	for range n {
-		l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", "127.0.0.1:0")
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, fmt.Errorf("find a free port: %w", err)
 		}

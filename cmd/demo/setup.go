@@ -85,13 +85,13 @@ func setUp(ctx context.Context, dir string, v variant) (*setup, error) {
 	}
 	say("building gardu and the sandbox")
 	for name, pkg := range map[string]string{"gardu": "./cmd/agent", "sandbox": "./cmd/sandbox"} {
-		cmd := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin", name), pkg)
+		cmd := exec.CommandContext(ctx, "go", "build", "-o", s.path("bin", name), pkg) //nolint:gosec // G204: our own names
 		cmd.Env = append(os.Environ(), "CGO_ENABLED=1")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return nil, fmt.Errorf("build %s: %w\n%s", name, err, out)
 		}
 	}
-	fresh, err := s.recall()
+	fresh, err := s.recall(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func setUp(ctx context.Context, dir string, v variant) (*setup, error) {
 
 // recall reads what an earlier start chose. It is written last, so a start that
 // was cut short begins anew.
-func (s *setup) recall() (fresh bool, err error) {
+func (s *setup) recall(ctx context.Context) (fresh bool, err error) {
 	b, err := os.ReadFile(s.path("demo.json"))
 	if err == nil {
 		if err := json.Unmarshal(b, s); err != nil {
@@ -139,7 +139,7 @@ func (s *setup) recall() (fresh bool, err error) {
 			return false, fmt.Errorf("make the demo's folder: %w", err)
 		}
 	}
-	ports, err := freePorts(6)
+	ports, err := freePorts(ctx, 6)
 	if err != nil {
 		return false, err
 	}
@@ -181,7 +181,7 @@ func (s *setup) makeToken(ctx context.Context) error {
 		return fmt.Errorf("write the token's PIN: %w", err)
 	}
 	// A demo's PIN may stand on a command line for a moment; a branch's never does.
-	cmd := exec.CommandContext(ctx, "softhsm2-util", "--init-token", "--free", "--label", tokenLabel, "--so-pin", randomDigits(8), "--pin", s.TokenPIN)
+	cmd := exec.CommandContext(ctx, "softhsm2-util", "--init-token", "--free", "--label", tokenLabel, "--so-pin", randomDigits(8), "--pin", s.TokenPIN) //nolint:gosec // G204: our own values
 	cmd.Env = append(os.Environ(), "SOFTHSM2_CONF="+s.path("softhsm2.conf"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make the token: %w\n%s", err, out)
@@ -233,7 +233,7 @@ func (s *setup) socket() string { return filepath.Join(s.run, "admin.sock") }
 
 // gardu runs one gardu command and returns what it printed.
 func (s *setup) gardu(ctx context.Context, in string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, s.path("bin", "gardu"), append([]string{"--config", s.path("gardu.toml")}, args...)...)
+	cmd := exec.CommandContext(ctx, s.path("bin", "gardu"), append([]string{"--config", s.path("gardu.toml")}, args...)...) //nolint:gosec // G204: our own program
 	cmd.Stdin = strings.NewReader(in)
 	var errText strings.Builder
 	cmd.Stderr = &errText

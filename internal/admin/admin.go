@@ -97,7 +97,7 @@ func Listen(o Options) (*Server, error) {
 			return nil, fmt.Errorf("admin socket %s: there is something else at that path; move it away", o.Path)
 		}
 		d := net.Dialer{Timeout: time.Second}
-		if c, err := d.Dial("unix", o.Path); err == nil { //nolint:noctx // the dialer's own timeout bounds it
+		if c, err := d.Dial("unix", o.Path); err == nil {
 			_ = c.Close()
 			return nil, fmt.Errorf("admin socket %s: another agent answers there; stop that one first", o.Path)
 		}
@@ -192,7 +192,7 @@ func (s *Server) peer(c *net.UnixConn) (Peer, Access, error) {
 	var cred *unix.Ucred
 	var credErr error
 	if err := raw.Control(func(fd uintptr) {
-		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) //nolint:gosec // G115: a descriptor fits
+		cred, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED)
 	}); err != nil || credErr != nil {
 		return Peer{}, 0, fmt.Errorf("ask the kernel who it is: %w", errors.Join(err, credErr))
 	}
@@ -248,7 +248,7 @@ func (e *AskError) Error() string {
 	return e.Message
 }
 
-// ErrNotRunning: nobody answers on the socket.
+// ErrNotRunning says that nobody answers on the socket.
 var ErrNotRunning = errors.New("the agent is not running")
 
 // Ask sends one request to the agent at path and decodes its data into dst, which

@@ -32,7 +32,7 @@ func serve(t *testing.T, o admin.Options) string {
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	require.NoError(t, os.Chmod(dir, 0o755)) //nolint:gosec // another user connects in a test
 	o.Path = filepath.Join(dir, "s")
-	o.Log = slog.New(slog.NewTextHandler(io.Discard, nil))
+	o.Log = slog.New(slog.DiscardHandler)
 	o.Verbs = map[string]admin.Verb{
 		"echo": {Do: func(_ context.Context, a json.RawMessage, who admin.Peer) (any, error) {
 			return map[string]any{"args": a, "uid": who.UID}, nil
@@ -114,7 +114,7 @@ func TestMain(m *testing.M) {
 		verb := os.Getenv("GARDU_ADMIN_VERB")
 		err := admin.Ask(context.Background(), path, verb, nil, nil)
 		if err != nil {
-			_, _ = io.WriteString(os.Stdout, err.Error())
+			_, _ = os.Stdout.WriteString(err.Error())
 			os.Exit(1)
 		}
 		os.Exit(0)
