@@ -172,39 +172,45 @@ func load(h *bbolt.DB) (*loaded, error) {
 
 // create makes a complete new journal under another name and links it to its
 // place, so that a crash leaves either none or one that opens.
-func create(ctx context.Context, opt *Options) (err error) {
-	fail := func(err error, hint string) error {
-		return &Error{Op: "create journal", Path: opt.Path, Err: err, Hint: hint}
+func create(ctx context.Context, opt *Options) error {
+	err := build(ctx, opt)
+	if err == nil {
+		if err = syncDir(filepath.Dir(opt.Path)); err != nil {
+			return &Error{Op: "create journal", Path: opt.Path, Err: err}
+		}
+		return nil
 	}
-	dir := filepath.Dir(opt.Path)
+	// Somebody else was faster, and may have tidied up under our hands. Whose
+	// journal it is now is for the lock to say.
+	if _, serr := os.Stat(opt.Path); serr == nil {
+		return nil
+	}
+	hint := ""
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		hint = "its folder must exist and belong to the service user"
+	}
+	return &Error{Op: "create journal", Path: opt.Path, Err: err, Hint: hint}
+}
+
+func build(ctx context.Context, opt *Options) error {
 	tmp := opt.Path + ".new-" + rand.Text()
 	defer func() { _ = os.Remove(tmp) }()
 	h, err := bbolt.Open(tmp, 0o600, boltOptions(opt))
 	if err != nil {
-		return fail(err, "the folder must exist and belong to the service user")
+		return err
 	}
 	err = writeNew(ctx, h, opt)
 	if cerr := h.Close(); err == nil {
 		err = cerr
 	}
 	if err != nil {
-		return fail(err, "")
+		return err
 	}
 	if err := reserve(tmp, opt.Reserve); err != nil {
-		return fail(err, "")
+		return err
 	}
 	// A link, unlike a rename, never takes the place of what is there.
-	err = os.Link(tmp, opt.Path)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
-		return nil // somebody else was faster and tidied up; opening decides
-	}
-	if err != nil {
-		return fail(err, "")
-	}
-	if err := syncDir(dir); err != nil {
-		return fail(err, "")
-	}
-	return nil
+	return os.Link(tmp, opt.Path)
 }
 
 func writeNew(ctx context.Context, h *bbolt.DB, opt *Options) error {

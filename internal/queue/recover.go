@@ -20,6 +20,7 @@ type doubt struct {
 	base     []byte // the sealed state that the commit was built on
 	state    []byte // the sealed state that it would have left; nil where it never got so far
 	ops      []*op
+	cause    error
 	answered bool // with ErrStoreUnknown; what is left is to settle
 }
 
@@ -27,6 +28,7 @@ type doubt struct {
 // and answers. Only where that is not possible is the answer ErrStoreUnknown.
 func (w *writer) inDoubt(d doubt, cause error) {
 	w.db.opt.Log.Error("commit failed", "error", cause, "operations", len(d.ops))
+	d.cause = cause
 	w.doubts = append(w.doubts, d)
 	w.db.shut(cause)
 	w.lastReopen = time.Time{}
@@ -129,7 +131,7 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 			case stored:
 				o.answer(nil)
 			default:
-				o.answer(errNotStored)
+				o.answer(notStored(d.cause))
 			}
 		}
 	}
@@ -148,8 +150,14 @@ func (w *writer) prove(h *bbolt.DB, state []byte) error {
 	return w.db.opt.commit(tx)
 }
 
-// errNotStored: the commit failed, and the disk says that nothing of it is there.
-var errNotStored = errors.New("the disk refused the change, and it is not stored")
+// notStored is the answer where a commit failed and the disk says that nothing of
+// it is there.
+func notStored(cause error) error {
+	if errors.Is(cause, unix.ENOSPC) || errors.Is(cause, unix.EDQUOT) {
+		return fmt.Errorf("%w: the disk has no room: %w", txn.ErrFull, cause)
+	}
+	return fmt.Errorf("the disk refused the change, and it is not stored: %w", cause)
+}
 
 // ours reports whether a state is one that this process wrote or tried to.
 func (w *writer) ours(state []byte) bool {

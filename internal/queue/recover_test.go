@@ -78,6 +78,7 @@ func TestFailedCommitIsAnsweredByWhatTheDiskSays(t *testing.T) {
 				require.Len(t, keyFiles(t, opt), 2)
 			} else {
 				require.Error(t, err)
+				require.NotErrorIs(t, err, txn.ErrFull)
 				require.Zero(t, r.Seq)
 				require.Len(t, keyFiles(t, opt), 1, "its key went with it")
 			}

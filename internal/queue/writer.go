@@ -49,6 +49,7 @@ type writer struct {
 	lastReopen time.Time
 	witnessed  time.Time
 	dirty      bool // the witness is older than the journal
+	mute       bool // that it cannot be written has been said
 	quiet      bool // nothing was committed since the last tick
 }
 
@@ -299,10 +300,13 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 func (w *writer) writeWitness() {
 	wit := witness{Version: witnessVersion, Journal: hex.EncodeToString(w.db.id[:]), Seq: w.state.seq, Serial: w.state.serial}
 	if err := wit.write(witnessPath(w.db.opt.Path)); err != nil {
-		w.db.opt.Log.Warn("witness not written", "error", err)
+		if !w.mute {
+			w.db.opt.Log.Warn("witness not written", "error", err)
+		}
+		w.witnessed, w.mute = time.Now(), true
 		return
 	}
-	w.witnessed, w.dirty = time.Now(), false
+	w.witnessed, w.dirty, w.mute = time.Now(), false, false
 }
 
 // renewKey has a new data key made when the present one is worn, without holding
