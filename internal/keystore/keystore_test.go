@@ -21,7 +21,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == misbehaveArgument {
 		os.Exit(misbehave())
 	}
-	softhsmtest.Main(m)
+	softhsmtest.Main(m, removeFaultyModule)
 }
 
 // generate makes a key and returns its URI.

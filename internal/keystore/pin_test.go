@@ -113,7 +113,7 @@ func TestRunningStoreTakesTheNewPINWithoutARestart(t *testing.T) {
 	}
 	require.Equal(t, 1, token.logins(t))
 	token.write(t, token.PIN+"\n")
-	require.Eventually(t, func() bool { return s.Ready(t.Context()) == nil }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { return s.Ready(t.Context()) == nil }, patience, 20*time.Millisecond)
 	require.Equal(t, 2, token.logins(t))
 }
 

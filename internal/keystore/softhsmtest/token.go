@@ -20,12 +20,17 @@ import (
 	"gardu/internal/keystore/worker"
 )
 
-// Main runs the tests, or the token worker when the test program is started as one.
-func Main(m *testing.M) {
+// Main runs the tests and then after, or the token worker when the test program
+// is started as one. It does not return.
+func Main(m *testing.M, after ...func()) {
 	if len(os.Args) == 2 && os.Args[1] == worker.Argument {
 		os.Exit(worker.Main())
 	}
-	os.Exit(m.Run())
+	code := m.Run()
+	for _, f := range after {
+		f()
+	}
+	os.Exit(code)
 }
 
 // modules are the places where distributions put SoftHSM.
