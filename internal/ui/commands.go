@@ -151,8 +151,11 @@ func (d *desk) doStart(*command) *Result {
 
 func (d *desk) doChoose(c *command) *Result {
 	p := d.policy(txn.Operation(c.args["operation"]))
-	if p == nil || !p.Enabled {
+	switch {
+	case p == nil, !p.Enabled:
 		return refusal(codeDisabled)
+	case d.linkWord(p) == linkStops:
+		return refusal(codeOffline) // HOME already says why
 	}
 	d.s.op = p.Operation
 	d.show(Consent)
@@ -482,7 +485,7 @@ func (d *desk) doReceipt(*command) *Result {
 // on by itself.
 func (d *desk) doFinish(*command) *Result {
 	d.watch("")
-	d.s.request, d.s.fields, d.s.qr, d.s.key, d.s.reason = nil, nil, nil, "", ""
+	d.s.request, d.s.fields, d.s.qr, d.s.op, d.s.key, d.s.reason = nil, nil, nil, "", "", ""
 	d.show(Goodbye)
 	return &success
 }

@@ -46,7 +46,7 @@ type stepsDoc struct {
 
 type menuDoc struct {
 	Operation txn.Operation `json:"operation"`
-	Link      string        `json:"link"` // "ok", "waits" (can be kept and sent later) or "stops"
+	Link      string        `json:"link"` // linkOK, linkWaits or linkStops
 }
 
 type fieldDoc struct {
@@ -211,9 +211,12 @@ func (d *desk) words(st State) (title string, lines []string) {
 		why = d.trouble()
 	}
 	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", op)}
-	if st == Working {
-		keys[1] = "" // why it waited before is over
+	switch st {
+	case Working, OTP, OTPBad, OTPExpired, OTPLocked, BindQR:
+		keys[1] = "" // the screen itself says it, or it is over
+	default:
 	}
+	lines = []string{}
 	for _, key := range keys {
 		if key != "" {
 			lines = append(lines, key)
@@ -305,14 +308,21 @@ func (d *desk) steps() *stepsDoc {
 	return &stepsDoc{at + 1, len(way)}
 }
 
+// What a link means for an operation.
+const (
+	linkOK    = "ok"
+	linkWaits = "waits" // out of reach; a request can be kept and sent later
+	linkStops = "stops" // out of reach, and the operation may not wait
+)
+
 func (d *desk) linkWord(p *txn.Policy) string {
 	switch {
 	case !d.linkDown(p):
-		return "ok"
+		return linkOK
 	case p.HoldOffline:
-		return "waits"
+		return linkWaits
 	}
-	return "stops"
+	return linkStops
 }
 
 func (d *desk) menu() []menuDoc {
@@ -375,9 +385,9 @@ func (d *desk) networkDoc() *networkDoc {
 			continue
 		}
 		switch d.linkWord(p) {
-		case "ok":
+		case linkOK:
 			doc.Works = append(doc.Works, p.Operation)
-		case "waits":
+		case linkWaits:
 			doc.Waits = append(doc.Waits, p.Operation)
 		default:
 			doc.Stops = append(doc.Stops, p.Operation)

@@ -81,11 +81,11 @@ func (s *Server) headers(h http.Header) {
 
 // permissionsOff switches off what a browser could lend a page.
 var permissionsOff = strings.Join([]string{
-	"accelerometer=()", "autoplay=()", "bluetooth=()", "browsing-topics=()", "camera=()", "clipboard-read=()", "clipboard-write=()",
+	"accelerometer=()", "autoplay=()", "browsing-topics=()", "camera=()", "clipboard-read=()", "clipboard-write=()",
 	"compute-pressure=()", "display-capture=()", "encrypted-media=()", "fullscreen=()", "gamepad=()", "geolocation=()", "gyroscope=()",
 	"hid=()", "identity-credentials-get=()", "idle-detection=()", "keyboard-map=()", "local-fonts=()", "magnetometer=()",
 	"microphone=()", "midi=()", "payment=()", "picture-in-picture=()", "publickey-credentials-create=()",
-	"publickey-credentials-get=()", "screen-wake-lock=()", "serial=()", "storage-access=()", "usb=()", "web-share=()",
+	"publickey-credentials-get=()", "screen-wake-lock=()", "serial=()", "storage-access=()", "usb=()",
 	"window-management=()", "xr-spatial-tracking=()",
 }, ", ")
 

@@ -53,8 +53,8 @@ var entryScreens = []Screen{
 			"title": {"Apa yang Anda perlukan?", "What do you need?"},
 			"body":  {"Pilih satu layanan.", "Choose one service."},
 			"empty": {"Belum ada layanan yang tersedia di mesin ini. Silakan hubungi petugas.", "No service is available at this machine yet. Please ask staff."},
-			"waits": {"Jaringan sedang putus: permintaan dapat menunggu", "The connection is down: the request can wait"},
-			"stops": {"Tidak bisa sekarang: perlu jaringan", "Not possible now: needs the connection"},
+			"waits": {"Jaringan putus: bisa menunggu", "No connection: it can wait"},
+			"stops": {"Jaringan putus: belum bisa", "No connection: not now"},
 		},
 	},
 	{

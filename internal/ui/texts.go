@@ -12,7 +12,7 @@ var commonTexts = Texts{
 	"do.leave":      {"Tidak, akhiri", "No, end it"},
 	"do.reload":     {"Pakai layar ini", "Use this screen"},
 	"key.delete":    {"Hapus", "Delete"},
-	"key.clear":     {"Kosongkan", "Clear"},
+	"key.clear":     {"Ulangi", "Clear"},
 	"key.shift":     {"Huruf besar", "Capitals"},
 	"key.next":      {"Berikutnya", "Next"},
 	"entry.empty":   {"kosong", "empty"},
@@ -128,7 +128,7 @@ var reasonTexts = Texts{
 	"reason.by_customer":     {"Anda membatalkannya.", "You cancelled it."},
 	"reason.by_operator":     {"Petugas membatalkannya.", "Staff cancelled it."},
 	"reason.superseded":      {"Permintaan yang lebih baru menggantikannya.", "A newer request took its place."},
-	"reason.offline_refused": {"Layanan ini perlu jaringan, dan jaringannya sedang putus. Tidak ada yang disimpan.", "This service needs the connection, and the connection is down. Nothing was kept."},
+	"reason.offline_refused": {"Layanan ini perlu jaringan, dan jaringannya sedang putus.", "This service needs the connection, and the connection is down."},
 
 	"reason.confirmed":   {"Sudah dipastikan pada penyedia layanan.", "Confirmed with the provider."},
 	"reason.no_readback": {"Penyedia layanan tidak dapat kami tanyai tentang hasilnya.", "The provider cannot be asked about the result."},
