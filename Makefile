@@ -58,8 +58,8 @@ build: go deps ## Build bin/gardu for this machine (with its token worker, so no
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o bin/gardu ./cmd/agent
 
 .PHONY: deps
-deps: ## Install what is missing: compiler, SoftHSM, PKCS#11 and TLS tools (Debian; root or sudo)
-	@tools/deps.sh gcc libc6-dev softhsm2 opensc opensc-pkcs11 openssl ca-certificates
+deps: ## Install what is missing: compiler, SoftHSM, tools of the tests (Debian; root or sudo)
+	@tools/deps.sh gcc libc6-dev softhsm2 opensc opensc-pkcs11 openssl ca-certificates strace
 
 .PHONY: deps-e2e
 deps-e2e: deps ## Likewise, and a browser
