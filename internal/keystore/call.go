@@ -10,8 +10,10 @@ import (
 )
 
 // breaker answers calls with the last failure for a growing pause, and then lets
-// one call at a time find out whether the token is back. The Store's mutex
-// guards it.
+// one call at a time find out whether that is over. A Store has one for starting
+// a worker, which all calls need, and one for each key that fails while the
+// worker starts: a key that crashes its token must not take the others along.
+// The Store's mutex guards them.
 type breaker struct {
 	least, most time.Duration
 
@@ -100,12 +102,12 @@ func (s *Store) do(ctx context.Context, r *request) ([]byte, error) {
 }
 
 func (s *Store) attempt(ctx context.Context, r *request) (body []byte, err error) {
-	probe, err := s.admit()
+	pass, err := s.admit(r.object)
 	if err != nil {
 		return nil, err
 	}
 	worked := false
-	defer func() { s.release(probe, worked) }()
+	defer func() { s.release(pass, worked) }()
 	unsent := 0
 	for again := true; ; again = false {
 		p, err := s.worker(ctx)
@@ -128,7 +130,7 @@ func (s *Store) attempt(ctx context.Context, r *request) (body []byte, err error
 		}
 		switch {
 		case errors.Is(err, ErrTimeout):
-			s.failed(p, err)
+			s.failed(r, p, err)
 			return nil, err
 		case errors.Is(err, ErrWorkerLost):
 		case errors.Is(err, ErrDevice):
@@ -141,11 +143,11 @@ func (s *Store) attempt(ctx context.Context, r *request) (body []byte, err error
 			return nil, err
 		}
 		if r.once {
-			s.failed(p, err)
+			s.failed(r, p, err)
 			return nil, fmt.Errorf("%w; whether it was done is not known", err)
 		}
 		if !again {
-			s.failed(p, err)
+			s.failed(r, p, err)
 			return nil, err
 		}
 	}
@@ -164,31 +166,55 @@ func (s *Store) ask(ctx context.Context, p *process, r *request) ([]byte, error)
 	return body, err
 }
 
-func (s *Store) admit() (probe bool, err error) {
+// pass is the leave to make one call.
+type pass struct {
+	object     string
+	start, own bool // it is the one that finds out
+}
+
+func (s *Store) admit(object string) (pass, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	p := pass{object: object}
 	if s.closed {
-		return false, ErrClosed
+		return p, ErrClosed
 	}
-	return s.breaker.admit(time.Now())
+	now := time.Now()
+	var err error
+	if b := s.sick[object]; b != nil {
+		if p.own, err = b.admit(now); err != nil {
+			return p, err
+		}
+	}
+	if p.start, err = s.breaker.admit(now); err != nil && p.own {
+		s.sick[object].probing = false
+	}
+	return p, err
 }
 
 // release ends what admit began. What worked closes the breaker.
-func (s *Store) release(probe, worked bool) {
+func (s *Store) release(p pass, worked bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if probe {
+	if p.start {
 		s.breaker.probing = false
 	}
-	if worked && s.breaker.fails > 0 {
-		s.breaker = breaker{least: s.breaker.least, most: s.breaker.most}
+	if worked {
+		delete(s.sick, p.object)
+	} else if b := s.sick[p.object]; p.own && b != nil {
+		b.probing = false
 	}
 }
 
-func (s *Store) failed(p *process, err error) {
+func (s *Store) failed(r *request, p *process, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.breaker.failed(p.gen, err, time.Now())
+	b := s.sick[r.object]
+	if b == nil {
+		b = &breaker{least: s.opts.BackoffMin, most: s.opts.BackoffMax}
+		s.sick[r.object] = b
+	}
+	b.failed(p.gen, err, time.Now())
 }
 
 func (s *Store) dueRecheck(p *process) bool {

@@ -265,4 +265,15 @@ func TestCapabilities(t *testing.T) {
 	for _, k := range info.Kinds {
 		require.True(t, k.Generate && k.Use && len(k.Missing) == 0, k)
 	}
+	for _, kind := range []keystore.Kind{keystore.KindRSA2048, keystore.KindHMAC, keystore.KindAES192, keystore.KindAES256, keystore.KindRSA2048Unwrap} {
+		for _, imported := range []bool{false, true} {
+			require.NoError(t, s.Try(t.Context(), kind, imported), "%s %v", kind, imported)
+		}
+	}
+	require.NoError(t, s.Try(t.Context(), keystore.KindECP256, false))
+	require.ErrorIs(t, s.Try(t.Context(), keystore.KindECP256, true), keystore.ErrUnsupported)
+	require.ErrorIs(t, s.Try(t.Context(), "none", true), keystore.ErrConfiguration)
+	all, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, all)
 }

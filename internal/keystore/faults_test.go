@@ -332,6 +332,27 @@ func TestLastingFaultsAreTyped(t *testing.T) {
 	}
 }
 
+// A key that fails for good, by error or by crash, must not cost the other keys
+// their token.
+func TestOneSickKeyDoesNotTakeTheOthersAlong(t *testing.T) {
+	for _, fault := range []string{"C_Encrypt return 0x30", "C_Encrypt crash"} {
+		t.Run(fault, func(t *testing.T) {
+			token := faults(t)
+			s := token.Open(t, func(o *keystore.Options) { o.BackoffMin = 100 * time.Millisecond })
+			c := enlist(t, s)
+			token.order(t, "always "+fault)
+			for range 10 {
+				require.Error(t, c.work(t.Context(), 2))
+				require.NoError(t, c.work(t.Context(), 0))
+				require.NoError(t, c.work(t.Context(), 1))
+			}
+			require.Less(t, token.strikes(t, "C_Encrypt"), 20, "the sick key has a pause of its own")
+			token.order(t, "")
+			require.Eventually(t, func() bool { return c.work(t.Context(), 2) == nil }, patience, 10*time.Millisecond)
+		})
+	}
+}
+
 func TestLoginFaults(t *testing.T) {
 	for _, c := range []struct {
 		name, fault string

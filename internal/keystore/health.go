@@ -2,8 +2,16 @@ package keystore
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
+
+	"gardu/internal/keystore/protocol"
+	"gardu/internal/secret"
 )
 
 // Health has every key that was taken from the Store do its work once, after
@@ -38,6 +46,47 @@ type Capability struct {
 	Use bool `json:"use"`
 	// Missing are the PKCS#11 names of what it lacks.
 	Missing []string `json:"missing,omitempty"`
+}
+
+// Try makes a key of the kind in the token, or imports one that was made here,
+// has it do its work and destroys it again: what a token lists and what it can do
+// are two things. Its error says what does not work. If the program is cut off
+// meanwhile, a key whose name begins with gardu-trial stays behind.
+func (s *Store) Try(ctx context.Context, kind Kind, imported bool) error {
+	n := NewKey{Label: "gardu-trial-" + strings.ToLower(rand.Text()), Kind: kind}
+	var info KeyInfo
+	var err error
+	if imported {
+		var value *secret.Value
+		if value, err = trialValue(kind); err != nil {
+			return explain("try", string(kind), err)
+		}
+		defer value.Wipe()
+		info, err = s.Import(ctx, n, value)
+	} else {
+		info, err = s.Generate(ctx, n)
+	}
+	if err != nil {
+		return explain("try", string(kind), err)
+	}
+	return s.Destroy(ctx, info.URI())
+}
+
+func trialValue(kind Kind) (*secret.Value, error) {
+	r, ok := recipes[kind]
+	if !ok {
+		return nil, configuration("there is no kind of key %q", string(kind))
+	}
+	if r.typ != protocol.TypeRSA {
+		b := make([]byte, r.bits/8)
+		_, _ = rand.Read(b)
+		return secret.New(b), nil
+	}
+	key, err := rsa.GenerateKey(rand.Reader, int(r.bits))
+	if err != nil {
+		return nil, fmt.Errorf("%w: make a trial key: %w", ErrUnsupported, err)
+	}
+	return secret.New(x509.MarshalPKCS1PrivateKey(key)), nil
 }
 
 // TokenInfo describes the token and what it says it can do. A mechanism that a

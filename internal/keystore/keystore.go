@@ -172,7 +172,8 @@ type Store struct {
 	proc     *process
 	starting *starting
 	gen      uint64
-	breaker  breaker
+	breaker  breaker             // of starts
+	sick     map[string]*breaker // of objects, by their names in requests
 	recheck  recheck
 	refused  PINOrigin // the PIN that was refused while the latch could not be written
 	keys     []tester
@@ -219,7 +220,7 @@ func newStore(opts Options) (*Store, error) {
 		}
 	}
 	return &Store{
-		opts: opts, token: token, latch: latch{opts.LatchPath}, stop: make(chan struct{}),
+		opts: opts, token: token, latch: latch{opts.LatchPath}, sick: make(map[string]*breaker), stop: make(chan struct{}),
 		breaker: breaker{least: opts.BackoffMin, most: opts.BackoffMax},
 		recheck: recheck{least: 2 * opts.BackoffMin, most: 4 * opts.BackoffMax},
 	}, nil
@@ -231,12 +232,12 @@ func (s *Store) Ready(ctx context.Context) error {
 }
 
 func (s *Store) ready(ctx context.Context) error {
-	probe, err := s.admit()
+	pass, err := s.admit("")
 	if err != nil {
 		return err
 	}
 	_, err = s.worker(ctx)
-	s.release(probe, err == nil)
+	s.release(pass, err == nil)
 	return err
 }
 
@@ -325,6 +326,7 @@ func (s *Store) start(ctx context.Context, gen uint64) {
 	}
 	if err == nil {
 		s.proc = p
+		s.breaker = breaker{least: s.opts.BackoffMin, most: s.opts.BackoffMax}
 	} else {
 		s.breaker.failed(gen, err, time.Now())
 	}

@@ -359,7 +359,31 @@ func (t *token) rehearseAES(op protocol.Op, m *protocol.Create, run func(protoco
 	if !bytes.Equal(back, message) {
 		return wrong
 	}
+	if m.Bits == 256 && t.has(pkcs11.CKM_AES_GCM) {
+		return rehearseGCM(run, message)
+	}
 	return nil
+}
+
+// rehearseGCM tries what a key-encryption key is for: a mechanism that a token
+// lists need not work.
+func rehearseGCM(run func(protocol.Op, *protocol.Use) ([]byte, error), message []byte) error {
+	iv := make([]byte, 12)
+	_, _ = rand.Read(iv)
+	use := protocol.Use{Mechanism: protocol.MechAESGCM, IV: iv, AAD: []byte("aad"), Data: message}
+	sealed, err := run(protocol.OpEncrypt, &use)
+	if err != nil {
+		return err
+	}
+	if len(sealed) != len(iv)+len(message)+16 {
+		return fail(protocol.ReasonConfiguration, "AES-GCM under the new key has a wrong length")
+	}
+	use.IV, use.Data = sealed[:len(iv)], sealed[len(iv):]
+	back, err := run(protocol.OpDecrypt, &use)
+	if err == nil && !bytes.Equal(back, message) {
+		err = fail(protocol.ReasonConfiguration, "the new key does not decrypt what it encrypted")
+	}
+	return err
 }
 
 // sha256Prefix is the DER of a DigestInfo for SHA-256 up to the digest (RFC 8017, 9.2).

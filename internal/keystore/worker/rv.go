@@ -35,6 +35,8 @@ var reasons = map[pkcs11.Error]protocol.Reason{
 	pkcs11.CKR_KEY_SIZE_RANGE:          protocol.ReasonUnsupported,
 	pkcs11.CKR_ARGUMENTS_BAD:           protocol.ReasonUnsupported,
 	pkcs11.CKR_CANT_LOCK:               protocol.ReasonUnsupported,
+	// The module's own length was used; NSS says this to AES-GCM.
+	pkcs11.CKR_BUFFER_TOO_SMALL: protocol.ReasonUnsupported,
 
 	pkcs11.CKR_KEY_TYPE_INCONSISTENT:      protocol.ReasonConfiguration,
 	pkcs11.CKR_KEY_FUNCTION_NOT_PERMITTED: protocol.ReasonConfiguration,
