@@ -42,25 +42,29 @@ func TestMain(m *testing.M) {
 	softhsmtest.Main(m)
 }
 
-// fixedKEK is the same key in parent and child.
-func fixedKEK(t testing.TB, id string) *memKEK {
-	key := sha256.Sum256([]byte(id))
-	return kekOf(t, id, key[:])
-}
-
-func childOptions(t testing.TB, dir string) queue.Options {
-	return queue.Options{
-		Path: filepath.Join(dir, "journal.db"), KeyDir: filepath.Join(dir, "keys"),
-		KEK: fixedKEK(t, "kek"), PINKEK: fixedKEK(t, "pinkek"), Kiosk: 1, Reserve: -1,
-		DangerousAllowKeyDirOnDisk: true,
+// openShared opens the journal in dir with the keys that parent and child share.
+func openShared(ctx context.Context, dir string) (*queue.DB, error) {
+	a, b := sha256.Sum256([]byte("kek")), sha256.Sum256([]byte("pin kek"))
+	kek, err := kekOf("kek", a[:])
+	if err != nil {
+		return nil, err
 	}
+	pinKEK, err := kekOf("pin kek", b[:])
+	if err != nil {
+		return nil, err
+	}
+	return queue.Open(ctx, queue.Options{
+		Path: filepath.Join(dir, "journal.db"), KeyDir: filepath.Join(dir, "keys"),
+		KEK: kek, PINKEK: pinKEK, Kiosk: 1, Reserve: -1,
+		DangerousAllowKeyDirOnDisk: true,
+	})
 }
 
 // child adds, updates, deletes and takes serials from eight goroutines and says
 // on standard output what was acknowledged.
 func child(dir string) error {
 	ctx := context.Background()
-	db, err := queue.Open(ctx, childOptions(new(testing.T), dir))
+	db, err := openShared(ctx, dir)
 	if err != nil {
 		return err
 	}
@@ -164,7 +168,7 @@ func TestKilledWhileWritingLosesNothingAcknowledged(t *testing.T) {
 	for range 4 {
 		killOne(t, dir, a)
 
-		db, err := queue.Open(t.Context(), childOptions(t, dir))
+		db, err := openShared(t.Context(), dir)
 		require.NoError(t, err)
 		require.Empty(t, db.Behind())
 		found := map[uint64]bool{}
@@ -220,7 +224,7 @@ func killOne(t *testing.T, dir string, a *acked) {
 	require.Equal(t, "open "+strconv.Itoa(pid), s.Text())
 
 	// While it runs, the journal is its own.
-	_, err = queue.Open(t.Context(), childOptions(t, dir))
+	_, err = openShared(t.Context(), dir)
 	var locked *queue.LockedError
 	require.ErrorAs(t, err, &locked)
 	require.Equal(t, pid, locked.PID)
@@ -269,7 +273,7 @@ func TestFailedSyncIsAnsweredTruthfully(t *testing.T) {
 		t.Skip("strace cannot inject errors here")
 	}
 
-	db, err := queue.Open(t.Context(), childOptions(t, dir))
+	db, err := openShared(t.Context(), dir)
 	require.NoError(t, err)
 	found := map[uint64]string{}
 	require.NoError(t, db.Each(t.Context(), func(r *txn.Request, err error) error {

@@ -32,16 +32,18 @@ func newKEK(t testing.TB, id string) *memKEK {
 	key := make([]byte, 32)
 	_, err := rand.Read(key)
 	require.NoError(t, err)
-	return kekOf(t, id, key)
+	k, err := kekOf(id, key)
+	require.NoError(t, err)
+	return k
 }
 
-func kekOf(t testing.TB, id string, key []byte) *memKEK {
-	t.Helper()
+func kekOf(id string, key []byte) (*memKEK, error) {
 	block, err := aes.NewCipher(key)
-	require.NoError(t, err)
+	if err != nil {
+		return nil, err
+	}
 	a, err := cipher.NewGCMWithRandomNonce(block)
-	require.NoError(t, err)
-	return &memKEK{id: id, aead: a}
+	return &memKEK{id: id, aead: a}, err
 }
 
 func (k *memKEK) ID() string { return k.id }

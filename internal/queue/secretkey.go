@@ -80,10 +80,8 @@ func openKeyDir(opt *Options) (*keyDir, error) {
 
 // sealedSecret is a secret on its way into a record, its key already filed.
 type sealedSecret struct {
-	kind byte
-	gen  generation
-	box  []byte
-	file string
+	gen generation
+	box []byte
 }
 
 // keyFile names the file of a secret's key. The generation is part of the name
@@ -124,7 +122,7 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	if s.Len() == 0 || s.Len() > maxSecret {
 		return nil, fmt.Errorf("secret has %d bytes, want 1 to %d: %w", s.Len(), maxSecret, ErrInvalid)
 	}
-	out := &sealedSecret{kind: kind}
+	out := new(sealedSecret)
 	for out.gen == (generation{}) { // zeros mean none
 		_, _ = rand.Read(out.gen[:]) // never fails, see crypto/rand
 	}
@@ -143,8 +141,7 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	if err != nil {
 		return nil, err
 	}
-	out.file = keyFile(id, kind, out.gen)
-	if err := d.write(out.file, b); err != nil {
+	if err := d.write(keyFile(id, kind, out.gen), b); err != nil {
 		return nil, err
 	}
 	return out, nil
