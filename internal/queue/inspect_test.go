@@ -17,7 +17,7 @@ import (
 // with branches, overflow pages, many buckets' worth of churn and large free lists.
 func TestWholeFilesPass(t *testing.T) {
 	t.Parallel()
-	opt := options(t)
+	opt := quickOptions(t)
 	opt.MaxItems = 5000
 	db := open(t, opt)
 	var seqs []uint64

@@ -42,7 +42,7 @@ func TestRandomOperationsAgainstAMap(t *testing.T) {
 		require.NoError(t, err)
 	}
 	t.Logf("GARDU_SEED=%d", seed)
-	opt := options(t)
+	opt := quickOptions(t)
 	opt.MaxItems = 60
 	opt = opt.WithKeys(300, 0)
 	m := &model{
@@ -189,7 +189,7 @@ func (m *model) compare() {
 }
 
 func TestEachMayWriteWhileItReads(t *testing.T) {
-	opt := options(t)
+	opt := quickOptions(t)
 	db := open(t, opt)
 	for range 200 {
 		require.NoError(t, db.Add(t.Context(), request("0812000001"), nil))

@@ -22,7 +22,7 @@ import (
 // written leaves a closed journal with n requests.
 func written(t *testing.T, n int) queue.Options {
 	t.Helper()
-	opt := options(t)
+	opt := quickOptions(t)
 	db := open(t, opt)
 	for range n {
 		require.NoError(t, db.Add(t.Context(), request("081234567890"), nil))
@@ -413,7 +413,7 @@ func TestStampIsStoredWithEachCommitAndNotByOpening(t *testing.T) {
 }
 
 func TestDataKeysWearOutAndAreDropped(t *testing.T) {
-	opt := options(t).WithKeys(10, time.Hour)
+	opt := quickOptions(t).WithKeys(10, time.Hour)
 	db := open(t, opt)
 	still, busy := request("0812000001"), request("0812000002")
 	require.NoError(t, db.Add(t.Context(), still, nil))

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"sync/atomic"
 	"testing"
@@ -77,7 +78,21 @@ func (k *memKEK) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) 
 // held against bbolt's own check.
 func options(t testing.TB) queue.Options {
 	t.Helper()
-	dir := t.TempDir()
+	return optionsIn(t, t.TempDir())
+}
+
+// quickOptions are the same on tmpfs, for tests of many commits in which no disk
+// takes part.
+func quickOptions(t testing.TB) queue.Options {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "gardu-test-") //nolint:usetesting // t.TempDir is on a disk
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
+	return optionsIn(t, dir)
+}
+
+func optionsIn(t testing.TB, dir string) queue.Options {
+	t.Helper()
 	opt := queue.Options{
 		Path:    filepath.Join(dir, "journal.db"),
 		KeyDir:  filepath.Join(dir, "keys"),

@@ -374,7 +374,7 @@ func TestSerialsAreUniqueOverGoroutinesAndRuns(t *testing.T) {
 
 func TestCompactsWhenIdle(t *testing.T) {
 	t.Parallel()
-	opt := options(t).WithIdle(50 * time.Millisecond)
+	opt := quickOptions(t).WithIdle(50 * time.Millisecond)
 	db := open(t, opt)
 	big := make([]byte, 55_000)
 	var seqs []uint64
