@@ -1,0 +1,120 @@
+package txn
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// load rebuilds the index and settles what the last run left.
+func (e *Engine) load(ctx context.Context) error {
+	now := time.Now()
+	var mend []*Request
+	var broken int
+	err := e.store.Each(ctx, func(r *Request, err error) error {
+		if err != nil {
+			if !errors.Is(err, ErrSeal) {
+				return err
+			}
+			broken++
+			e.log.Error("journal record does not open; it stays where it is and is not sent", "error", err)
+			return nil
+		}
+		if e.settleStart(ctx, r, now) {
+			mend = append(mend, r)
+		} else {
+			e.adopt(r, now)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the journal: %w", err)
+	}
+	for _, r := range mend {
+		if err := e.store.Update(ctx, r, nil); err != nil {
+			return fmt.Errorf("settle request %s after the restart: %w", r.ID, err)
+		}
+		e.adopt(r, now)
+	}
+	if err := e.dropTwins(ctx, now); err != nil {
+		return err
+	}
+	e.log.Info("journal read", "records", len(e.ix.seqs), "open", len(e.ix.open), "settled", len(mend), "broken", broken)
+	return nil
+}
+
+// settleStart reports whether it changed the record.
+func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) bool {
+	of, ok := e.offers[r.Operation]
+	if !ok {
+		of.Policy = Policy{Operation: r.Operation, Settle: 15 * time.Minute, NotThere: Rejected}
+	}
+	p := &of.Policy
+	if settleRestart(r, p, e.timing, now) {
+		return true
+	}
+	if e.behind && r.State == Queued {
+		// A restored copy may show as unsent what was sent after the copy was made.
+		doubt(r, p, e.timing, ReasonJournalBehind, now)
+		return true
+	}
+	if r.State != Queued {
+		return false
+	}
+	if needsSecret(r, p) && r.Secret == "" {
+		closeAs(r, Expired, ReasonSecretLost, now)
+		return true
+	}
+	if r.Secret == "" {
+		return false
+	}
+	s, err := e.store.Secret(ctx, r)
+	s.Wipe()
+	if errors.Is(err, ErrSecretLost) {
+		closeAs(r, Expired, ReasonSecretLost, now)
+		return true
+	}
+	return false
+}
+
+func needsSecret(r *Request, p *Policy) bool {
+	return r.Step == 1 && p.Secret != nil || r.Step == 2 && p.OTP != nil
+}
+
+func (e *Engine) adopt(r *Request, now time.Time) {
+	en := e.ix.put(r, e.timing.Retain)
+	if r.Reason != ReasonSuperseded && now.Sub(r.Created) < limitWindow {
+		e.ix.accepted(r.Customer, r.Created)
+	}
+	if en != nil {
+		e.ix.schedule(en, now)
+	}
+}
+
+// dropTwins ends what a crash between storing a newer request and superseding
+// the older one left: two unsent requests of one customer for one operation.
+func (e *Engine) dropTwins(ctx context.Context, now time.Time) error {
+	var older []*entry
+	for _, l := range e.ix.line {
+		last := map[Operation]*entry{}
+		for _, en := range l {
+			if prev := last[en.op]; prev != nil && prev.state == Queued && !prev.everSent {
+				older = append(older, prev)
+			}
+			last[en.op] = en
+		}
+	}
+	for _, en := range older {
+		r, err := e.store.Get(ctx, en.seq)
+		if err != nil {
+			return fmt.Errorf("read request %s: %w", en.id, err)
+		}
+		closeAs(r, Cancelled, ReasonSuperseded, now)
+		if err := e.store.Update(ctx, r, nil); err != nil {
+			return fmt.Errorf("supersede request %s: %w", en.id, err)
+		}
+		e.ix.put(r, e.timing.Retain)
+	}
+	return nil
+}
