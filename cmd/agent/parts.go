@@ -38,18 +38,25 @@ func (k kek) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, error) {
 	return b, err
 }
 
+// journalKeys are the token keys of the journal. They are taken once: the keystore
+// keeps what is taken from it, to test it for as long as the program runs.
+type journalKeys struct{ main, pins kek }
+
 func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 	j := ag.set.Journal
-	main, err := ag.keys.Wrapper(j.KEK)
-	if err != nil {
-		return nil, err
-	}
-	pins, err := ag.keys.Wrapper(j.PINKEK)
-	if err != nil {
-		return nil, err
+	if ag.keks == nil {
+		main, err := ag.keys.Wrapper(j.KEK)
+		if err != nil {
+			return nil, err
+		}
+		pins, err := ag.keys.Wrapper(j.PINKEK)
+		if err != nil {
+			return nil, err
+		}
+		ag.keks = &journalKeys{kek{main}, kek{pins}}
 	}
 	return queue.Open(ctx, queue.Options{
-		Path: j.Path, KeyDir: j.KeyDir, KEK: kek{main}, PINKEK: kek{pins},
+		Path: j.Path, KeyDir: j.KeyDir, KEK: ag.keks.main, PINKEK: ag.keks.pins,
 		Kiosk: ag.set.Kiosk.Number, MaxItems: j.MaxRequests, Log: ag.log,
 		Stamp: func() []byte { return ag.audit.Head().Stamp() },
 	})
@@ -58,6 +65,9 @@ func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 // offers builds the providers. A provider whose key is missing does not take the
 // others along: its operations are switched off and say why.
 func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
+	if ag.offered != nil {
+		return ag.offered, nil
+	}
 	var all []txn.Offer
 	add := func(policies []txn.Policy, p txn.Provider, err error) {
 		if err != nil {
@@ -71,7 +81,7 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 				pol.Settle = d
 			}
 			if err != nil {
-				pol.Enabled, pol.Why = false, err.Error()
+				pol.Enabled, pol.Why = false, err.Error()+"; then restart gardu"
 			}
 			all = append(all, txn.Offer{Policy: pol, Provider: p})
 		}
@@ -81,21 +91,21 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 	}
 	if s := ag.set.Finpay; s != nil {
 		p, err := ag.finpay(ctx, s)
-		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+		if passing(ctx, err) {
 			return nil, err
 		}
 		add(snap.FinpayPolicies(), p, err)
 	}
 	if s := ag.set.Netzme; s != nil {
 		p, err := ag.netzme(ctx, s)
-		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+		if passing(ctx, err) {
 			return nil, err
 		}
 		add(snap.NetzmePolicies(), p, err)
 	}
 	if s := ag.set.Prepaid; s != nil {
 		p, err := ag.prepaid(ctx, s)
-		if err != nil && keystore.ClassOf(err) == keystore.ClassDevice {
+		if passing(ctx, err) {
 			return nil, err
 		}
 		policies := []txn.Policy{{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Settle: 15 * time.Minute}}
@@ -104,7 +114,18 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 		}
 		add(policies, p, err)
 	}
+	ag.offered = all
 	return all, nil
+}
+
+// passing reports whether an error may be gone at the next try, so that nothing
+// is to be decided by it.
+func passing(ctx context.Context, err error) bool {
+	if err == nil {
+		return false
+	}
+	c := keystore.ClassOf(err)
+	return c == keystore.ClassDevice || c == keystore.ClassSession || ctx.Err() != nil
 }
 
 // snapKeys takes a SNAP provider's keys from the token and asks for each once, so

@@ -42,6 +42,9 @@ type agent struct {
 	screen *ui.Server
 	staff  *staffList
 
+	keks    *journalKeys // taken from the token once, as are the offers
+	offered []txn.Offer
+
 	mu     sync.Mutex // guards engine
 	engine *txn.Engine
 }
@@ -203,7 +206,7 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	runCtx, stop := context.WithCancel(ctx)
 	defer stop()
 	var watch sync.WaitGroup
-	watch.Go(func() { ag.watchToken(runCtx) })
+	watch.Go(func() { ag.watchHealth(runCtx, db) })
 	err = eng.Run(runCtx)
 	stop()
 	watch.Wait()
@@ -222,10 +225,11 @@ func (ag *agent) setEngine(e *txn.Engine) {
 	ag.screen.SetEngine(e)
 }
 
-// watchToken looks at the token now and then. While it does not work nothing can
-// be signed, so the screen takes no new requests; what waits goes on waiting.
-func (ag *agent) watchToken(ctx context.Context) {
-	well := true
+// watchHealth looks at token and journal now and then. While one of them does not
+// work nothing can be signed or stored, so the screen takes no new requests; what
+// waits goes on waiting.
+func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
+	last := ""
 	t := time.NewTicker(healthEvery)
 	defer t.Stop()
 	for {
@@ -234,22 +238,46 @@ func (ag *agent) watchToken(ctx context.Context) {
 			return
 		case <-t.C:
 		}
-		err := ag.keys.Health(ctx)
+		err := db.Stats().Down
+		if err == nil {
+			err = ag.keys.Health(ctx)
+		}
 		if ctx.Err() != nil {
 			return
 		}
+		if oneKey(err) {
+			ag.log.Error("a key does not do its work; its operations wait", "error", err)
+			err = nil
+		}
 		switch {
-		case err != nil && well:
-			well = false
+		case err != nil && last != err.Error():
+			last = err.Error()
 			h := healthOf(err)
 			ag.screen.SetHealth(h)
-			ag.log.Error("token does not work", "reason", h.Reason, "error", err)
-		case err == nil && !well:
-			well = true
+			ag.log.Error("out of service", "reason", h.Reason, "error", err)
+		case err == nil && last != "":
+			last = ""
 			ag.screen.SetHealth(ui.Health{OK: true})
-			ag.log.Info("token works again")
+			ag.log.Info("in service again")
 		}
 	}
+}
+
+// oneKey reports whether an error is about single keys of a token that works: the
+// operations of the others go on.
+func oneKey(err error) bool {
+	if err == nil {
+		return false
+	}
+	for _, whole := range []error{
+		keystore.ErrTokenAbsent, keystore.ErrTokenAmbiguous, keystore.ErrModule, keystore.ErrDevice, keystore.ErrTimeout, keystore.ErrWorkerLost,
+		keystore.ErrPINLocked, keystore.ErrPINWrong, keystore.ErrPINUnusable, keystore.ErrClosed, queue.ErrDown,
+	} {
+		if errors.Is(err, whole) {
+			return false
+		}
+	}
+	return keystore.ClassOf(err) == keystore.ClassConfiguration
 }
 
 // healthOf turns a failure into what the screen says.
@@ -262,7 +290,7 @@ func healthOf(err error) ui.Health {
 		h.Reason = "token_absent"
 	default:
 		var q *queue.Error
-		if errors.As(err, &q) || errors.Is(err, txn.ErrSeal) {
+		if errors.As(err, &q) || errors.Is(err, txn.ErrSeal) || errors.Is(err, queue.ErrDown) {
 			h.Reason = "journal"
 		}
 	}
