@@ -170,6 +170,7 @@ type Store struct {
 
 	mu       sync.Mutex // guards the fields below
 	proc     *process
+	last     *process // the one started last, which may still be ending
 	starting *starting
 	gen      uint64
 	breaker  breaker             // of starts
@@ -347,8 +348,20 @@ func (s *Store) start(ctx context.Context, gen uint64) {
 		"library", p.token.Library, "took", time.Since(began).Round(time.Millisecond))
 }
 
-// run starts the process itself.
-func (s *Store) run(gen uint64) (*process, error) {
+// run starts the process itself, once the one before is gone: some tokens serve
+// one process at a time.
+func (s *Store) run(ctx context.Context, gen uint64) (*process, error) {
+	s.mu.Lock()
+	last := s.last
+	s.mu.Unlock()
+	if last != nil {
+		select {
+		case <-last.ended:
+		case <-ctx.Done():
+			return nil, ErrClosed
+		case <-time.After(2 * farewell): // it does not die: a driver that hangs in the kernel
+		}
+	}
 	cmd, err := s.opts.Launcher()
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrWorkerLost, err)
@@ -359,6 +372,9 @@ func (s *Store) run(gen uint64) (*process, error) {
 		return nil, err
 	}
 	s.processes.Go(func() { <-p.ended })
+	s.mu.Lock()
+	s.last = p
+	s.mu.Unlock()
 	return p, nil
 }
 

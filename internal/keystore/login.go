@@ -31,7 +31,7 @@ func (s *Store) bring(ctx context.Context, gen uint64) (*process, error) {
 			return nil, err
 		}
 	}
-	p, err := s.run(gen)
+	p, err := s.run(ctx, gen)
 	if err != nil {
 		return nil, err
 	}

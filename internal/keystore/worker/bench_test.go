@@ -35,7 +35,7 @@ func BenchmarkRaw(b *testing.B) {
 		b.Run(c.name, func(b *testing.B) {
 			c.key.Label, c.key.ID = b.Name(), []byte{1}
 			require.NoError(b, s.tok.ceremony(func(sh pkcs11.SessionHandle) error {
-				made, err := s.tok.make(sh, protocol.OpGenerate, &c.key)
+				made, err := s.tok.make(sh, protocol.OpGenerate, &c.key, false)
 				require.NoError(b, err)
 				for b.Loop() {
 					if _, err := s.tok.one(sh, made[0], c.op, &c.use); err != nil {

@@ -15,6 +15,7 @@ import (
 	"encoding/asn1"
 	"fmt"
 	"math/big"
+	"slices"
 
 	"github.com/miekg/pkcs11"
 
@@ -55,7 +56,10 @@ func (t *token) create(out []byte, op protocol.Op, m *protocol.Create) ([]byte, 
 		if err := t.mustBeNew(sh, m); err != nil {
 			return err
 		}
-		made, err := t.make(sh, op, m)
+		made, err := t.make(sh, op, m, false)
+		if err != nil && len(made) == 0 && because(err) != protocol.ReasonSession {
+			made, err = t.makeLean(op, m, err)
+		}
 		if err == nil {
 			if o, err = t.approve(sh, op, m, made[0]); err == nil {
 				return nil
@@ -67,6 +71,30 @@ func (t *token) create(out []byte, op protocol.Op, m *protocol.Create) ([]byte, 
 		return nil, err
 	}
 	return o.Append(out), nil
+}
+
+// makeLean tries once more without the attributes that only deny a use: some
+// tokens refuse a template that says them. What the key may do is read back in
+// any case. When that fails too, cause is the error.
+func (t *token) makeLean(op protocol.Op, m *protocol.Create, cause error) (made []pkcs11.ObjectHandle, err error) {
+	err = t.ceremony(func(sh pkcs11.SessionHandle) (err error) {
+		made, err = t.make(sh, op, m, true)
+		return err
+	})
+	if err != nil && len(made) == 0 {
+		err = cause
+		if because(cause) == protocol.ReasonConfiguration {
+			err = fail(protocol.ReasonUnsupported, "the token does not take such a key: %v", cause)
+		}
+	}
+	return made, err
+}
+
+// lean leaves out attributes that deny a use.
+func lean(template []*pkcs11.Attribute) []*pkcs11.Attribute {
+	return slices.DeleteFunc(template, func(a *pkcs11.Attribute) bool {
+		return len(a.Value) == 1 && a.Value[0] == 0 && a.Type != pkcs11.CKA_EXTRACTABLE
+	})
 }
 
 // undo destroys what was made, in a new session since the old one saw an error.
@@ -107,7 +135,7 @@ func (t *token) mustBeNew(sh pkcs11.SessionHandle, m *protocol.Create) error {
 
 // purpose is what a new secret or private key may do, and nothing else. Tokens
 // take what is not said for true.
-func purpose(m *protocol.Create) []*pkcs11.Attribute {
+func purpose(m *protocol.Create, leanly bool) []*pkcs11.Attribute {
 	has := func(u protocol.Usage) bool { return m.Usage&u != 0 }
 	a := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
@@ -127,11 +155,14 @@ func purpose(m *protocol.Create) []*pkcs11.Attribute {
 			pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
 			pkcs11.NewAttribute(pkcs11.CKA_VERIFY, false))
 	}
+	if leanly {
+		return lean(a)
+	}
 	return a
 }
 
-func publicPurpose(m *protocol.Create) []*pkcs11.Attribute {
-	return []*pkcs11.Attribute{
+func publicPurpose(m *protocol.Create, leanly bool) []*pkcs11.Attribute {
+	a := []*pkcs11.Attribute{
 		pkcs11.NewAttribute(pkcs11.CKA_TOKEN, true),
 		pkcs11.NewAttribute(pkcs11.CKA_LABEL, m.Label),
 		pkcs11.NewAttribute(pkcs11.CKA_ID, m.ID),
@@ -139,17 +170,21 @@ func publicPurpose(m *protocol.Create) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, m.Usage&protocol.UsageDecrypt != 0),
 		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
 	}
+	if leanly {
+		return lean(a)
+	}
+	return a
 }
 
 // make returns the new objects, the key itself first. With an error it returns
 // those that exist nevertheless.
-func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create) ([]pkcs11.ObjectHandle, error) {
+func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create, leanly bool) ([]pkcs11.ObjectHandle, error) {
 	if op == protocol.OpImport {
-		return t.importKey(sh, m)
+		return t.importKey(sh, m, leanly)
 	}
 	single := func(mech uint, size int) ([]pkcs11.ObjectHandle, error) {
 		h, err := t.ctx.GenerateKey(sh, []*pkcs11.Mechanism{pkcs11.NewMechanism(mech, nil)},
-			append(purpose(m), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)))
+			append(purpose(m, leanly), pkcs11.NewAttribute(pkcs11.CKA_VALUE_LEN, size)))
 		if err != nil {
 			return nil, failed("C_GenerateKey", err)
 		}
@@ -157,7 +192,7 @@ func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create
 	}
 	pair := func(mech uint, public ...*pkcs11.Attribute) ([]pkcs11.ObjectHandle, error) {
 		pub, priv, err := t.ctx.GenerateKeyPair(sh, []*pkcs11.Mechanism{pkcs11.NewMechanism(mech, nil)},
-			append(publicPurpose(m), public...), purpose(m))
+			append(publicPurpose(m, leanly), public...), purpose(m, leanly))
 		if err != nil {
 			return nil, failed("C_GenerateKeyPair", err)
 		}
@@ -189,7 +224,7 @@ func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create
 // rsaParts is the number of numbers of an imported RSA key.
 const rsaParts = 8
 
-func (t *token) importKey(sh pkcs11.SessionHandle, m *protocol.Create) ([]pkcs11.ObjectHandle, error) {
+func (t *token) importKey(sh pkcs11.SessionHandle, m *protocol.Create, leanly bool) ([]pkcs11.ObjectHandle, error) {
 	var made []pkcs11.ObjectHandle
 	object := func(template ...*pkcs11.Attribute) error {
 		h, err := t.ctx.CreateObject(sh, template)
@@ -203,7 +238,7 @@ func (t *token) importKey(sh pkcs11.SessionHandle, m *protocol.Create) ([]pkcs11
 		if len(m.Parts) != 1 {
 			return fmt.Errorf("%w: a secret has one part", protocol.ErrFrame)
 		}
-		return object(append(purpose(m),
+		return object(append(purpose(m, leanly),
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_SECRET_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, typ),
 			pkcs11.NewAttribute(pkcs11.CKA_VALUE, m.Parts[0]))...)
@@ -219,7 +254,7 @@ func (t *token) importKey(sh pkcs11.SessionHandle, m *protocol.Create) ([]pkcs11
 		if len(m.Parts) != rsaParts {
 			return nil, fmt.Errorf("%w: an RSA key has %d parts", protocol.ErrFrame, rsaParts)
 		}
-		private := append(purpose(m),
+		private := append(purpose(m, leanly),
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA))
 		for i, typ := range [rsaParts]uint{
@@ -231,7 +266,7 @@ func (t *token) importKey(sh pkcs11.SessionHandle, m *protocol.Create) ([]pkcs11
 		if err := object(private...); err != nil {
 			return made, err
 		}
-		err := object(append(publicPurpose(m),
+		err := object(append(publicPurpose(m, leanly),
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PUBLIC_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA),
 			pkcs11.NewAttribute(pkcs11.CKA_MODULUS, m.Parts[0]),
