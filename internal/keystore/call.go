@@ -24,6 +24,8 @@ type breaker struct {
 	probing bool
 }
 
+func newBreaker(o *Options) breaker { return breaker{least: o.BackoffMin, most: o.BackoffMax} }
+
 // failed counts one failure per worker: those who were waiting for the same one
 // saw the same failure.
 func (b *breaker) failed(gen uint64, err error, now time.Time) {
@@ -85,6 +87,8 @@ type request struct {
 	check func(body []byte) error
 	// once: it changes the token and is never sent twice.
 	once bool
+	// token is the one that answered, set with the answer.
+	token *protocol.Token
 }
 
 // maxUnsent is how often a request moves on to the next worker because the one
@@ -131,7 +135,7 @@ func (s *Store) attempt(ctx context.Context, r *request) (body []byte, err error
 		switch {
 		case errors.Is(err, ErrTimeout):
 			s.failed(r, p, err)
-			return nil, err
+			return nil, r.doubtful(err)
 		case errors.Is(err, ErrWorkerLost):
 		case errors.Is(err, ErrDevice):
 			s.replace(p)
@@ -144,13 +148,21 @@ func (s *Store) attempt(ctx context.Context, r *request) (body []byte, err error
 		}
 		if r.once {
 			s.failed(r, p, err)
-			return nil, fmt.Errorf("%w; whether it was done is not known", err)
+			return nil, r.doubtful(err)
 		}
 		if !again {
 			s.failed(r, p, err)
 			return nil, err
 		}
 	}
+}
+
+// doubtful says of what is never sent twice that nobody knows what came of it.
+func (r *request) doubtful(err error) error {
+	if r.once {
+		return fmt.Errorf("%w; whether it was done is not known", err)
+	}
+	return err
 }
 
 func (s *Store) ask(ctx context.Context, p *process, r *request) ([]byte, error) {
@@ -163,6 +175,7 @@ func (s *Store) ask(ctx context.Context, p *process, r *request) ([]byte, error)
 			return nil, fmt.Errorf("%w: it answered OK, but %w", ErrDevice, err)
 		}
 	}
+	r.token = &p.token
 	return body, err
 }
 
@@ -211,7 +224,8 @@ func (s *Store) failed(r *request, p *process, err error) {
 	defer s.mu.Unlock()
 	b := s.sick[r.object]
 	if b == nil {
-		b = &breaker{least: s.opts.BackoffMin, most: s.opts.BackoffMax}
+		fresh := newBreaker(&s.opts)
+		b = &fresh
 		s.sick[r.object] = b
 	}
 	b.failed(p.gen, err, time.Now())

@@ -26,6 +26,7 @@ import (
 )
 
 func TestGeneratedKeysServeOnePurposeAndStayInside(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	for _, c := range []struct {
 		kind keystore.Kind
@@ -76,6 +77,7 @@ func TestGeneratedKeysServeOnePurposeAndStayInside(t *testing.T) {
 }
 
 func TestImportedKeysComputeWhatTheirValuesDo(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	ctx := t.Context()
 	for _, size := range []int{1, 14, 63, 64, 65, 128, 129, 700} {
@@ -124,6 +126,7 @@ func TestImportedKeysComputeWhatTheirValuesDo(t *testing.T) {
 }
 
 func TestImportRefuses(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	ec, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -168,6 +171,7 @@ func weakKey(t *testing.T) []byte {
 }
 
 func TestWeakKeyInTheTokenIsRefused(t *testing.T) {
+	t.Parallel()
 	token := softhsmtest.New(t)
 	token.Run(t, "pkcs11-tool", "--module", token.Module, "--token-label", token.Label, "--login", "--pin", token.PIN,
 		"--keypairgen", "--key-type", "rsa:1024", "--label", "weak", "--usage-sign")
@@ -188,6 +192,7 @@ func TestWeakKeyInTheTokenIsRefused(t *testing.T) {
 }
 
 func TestTwoObjectsOfOneNameAreAmbiguous(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	for _, id := range []string{"a", "b"} {
 		_, err := s.Generate(t.Context(), keystore.NewKey{Label: "twin", ID: []byte(id), Kind: keystore.KindHMAC})
@@ -207,6 +212,7 @@ func TestTwoObjectsOfOneNameAreAmbiguous(t *testing.T) {
 }
 
 func TestRolesRefuseKeysOfAnotherType(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	generate(t, s, keystore.KindHMAC, "secret")
 	generate(t, s, keystore.KindAES192, "envelope")
@@ -226,6 +232,7 @@ func TestRolesRefuseKeysOfAnotherType(t *testing.T) {
 }
 
 func TestCertificateRequests(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	for _, kind := range []keystore.Kind{keystore.KindRSA2048, keystore.KindECP256, keystore.KindECP384} {
 		t.Run(string(kind), func(t *testing.T) {
@@ -241,6 +248,7 @@ func TestCertificateRequests(t *testing.T) {
 }
 
 func TestECSignaturesVerify(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	g, err := s.Signer(generate(t, s, keystore.KindECP256, "tls-client"))
 	require.NoError(t, err)
@@ -256,6 +264,7 @@ func TestECSignaturesVerify(t *testing.T) {
 }
 
 func TestCapabilities(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t)
 	info, err := s.Capabilities(t.Context())
 	require.NoError(t, err)

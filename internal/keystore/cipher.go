@@ -22,7 +22,7 @@ func (s *Store) Cipher(uri string) (*Cipher, error) {
 		return nil, err
 	}
 	k.judge = func(r *resolved) error {
-		if !has(&r.token, ckmAESCBC, ckfEncrypt) || !has(&r.token, ckmAESCBC, ckfDecrypt) {
+		if !has(r.token, ckmAESCBC, ckfEncrypt) || !has(r.token, ckmAESCBC, ckfDecrypt) {
 			return fmt.Errorf("%w: the token has no CKM_AES_CBC", ErrUnsupported)
 		}
 		return nil

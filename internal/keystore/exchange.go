@@ -141,7 +141,8 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 func (p *process) readFor(ctx context.Context, c *call) error {
 	wait := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}} //nolint:gosec // file descriptors
 	if ctx.Done() != nil {
-		defer context.AfterFunc(ctx, p.nudge)()
+		stop := context.AfterFunc(ctx, p.nudge)
+		defer stop()
 	}
 	for len(c.reply) == 0 && ctx.Err() == nil {
 		if ctx.Done() != nil {

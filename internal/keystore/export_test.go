@@ -1,5 +1,12 @@
 package keystore
 
+import (
+	"errors"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
 // WorkerPID returns the process id of the running worker, 0 when there is none.
 func WorkerPID(s *Store) int {
 	s.mu.Lock()
@@ -29,4 +36,41 @@ func Sentinels() []error {
 		all = append(all, k.sentinel)
 	}
 	return all
+}
+
+// ReadAnswers has a process with requests 1 to n under way read b from its
+// worker. It returns how many were answered and what ended the reading, nil for
+// the end of b.
+func ReadAnswers(n uint32, b []byte) (answered int, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, err
+	}
+	p := &process{fd: fds[0], pending: make(map[uint32]*call), in: make([]byte, 0, 64)}
+	calls := make([]*call, n)
+	for i := range calls {
+		calls[i] = &call{reply: make(chan reply, 1), timer: time.NewTimer(time.Hour)}
+		p.pending[uint32(i)+1] = calls[i] //nolint:gosec // few
+	}
+	go func() {
+		for len(b) > 0 {
+			k, err := unix.Write(fds[1], b)
+			if err != nil {
+				break
+			}
+			b = b[k:]
+		}
+		_ = unix.Close(fds[1])
+	}()
+	for err == nil {
+		err = p.read()
+	}
+	_ = unix.Close(fds[0])
+	for _, c := range calls {
+		answered += len(c.reply)
+	}
+	if errors.Is(err, errEnded) {
+		err = nil
+	}
+	return answered, err
 }

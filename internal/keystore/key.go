@@ -18,14 +18,15 @@ import (
 // key is one configured key: a name, and from its first use on the one object
 // that stood under it.
 type key struct {
-	s     *Store
-	name  string // the URI as it stands in errors
-	uri   URI
-	class protocol.Class
-	types []protocol.KeyType
-	judge func(*resolved) error // what the role demands beyond class and type
-	mu    sync.Mutex            // guards found
-	found *resolved
+	s       *Store
+	name    string // the URI as it stands in errors
+	uri     URI
+	class   protocol.Class
+	types   []protocol.KeyType
+	allowed []Mechanism           // all when empty
+	judge   func(*resolved) error // what the role demands beyond class and type
+	mu      sync.Mutex            // guards found
+	found   *resolved
 }
 
 // resolved is what is known of a key once it was found.
@@ -35,7 +36,7 @@ type resolved struct {
 	identity []byte
 	name     []byte // the worker's name for it, pinned to the identity
 	public   crypto.PublicKey
-	token    protocol.Token
+	token    *protocol.Token
 }
 
 // tester is a key that can prove that it works.
@@ -64,6 +65,19 @@ func (s *Store) key(uri string, class protocol.Class, typeName string, types ...
 	return k, nil
 }
 
+// allow limits the mechanisms to those given, of those known.
+func (k *key) allow(given []Mechanism, known ...Mechanism) error {
+	for _, m := range given {
+		if !slices.Contains(known, m) {
+			return explain("use", k.name, configuration("there is no mechanism %q for this role; known are %v", string(m), known))
+		}
+	}
+	k.allowed = given
+	return nil
+}
+
+func (k *key) may(m Mechanism) bool { return len(k.allowed) == 0 || slices.Contains(k.allowed, m) }
+
 // enlist has Health test the key from now on.
 func (s *Store) enlist(t tester) {
 	s.mu.Lock()
@@ -82,21 +96,25 @@ func (k *key) wire(pin []byte) []byte {
 // resolve finds the key in the token, once.
 func (k *key) resolve(ctx context.Context) (*resolved, error) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.found != nil {
-		return k.found, nil
+	found := k.found
+	k.mu.Unlock()
+	if found != nil {
+		return found, nil
 	}
+	// Not under the mutex: who waits for the token must be able to leave.
 	r, err := k.look(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
-	if k.judge != nil {
-		if err := k.judge(r); err != nil {
-			return nil, explain("use", k.name, err)
-		}
+	if err := k.judge(r); err != nil {
+		return nil, explain("use", k.name, err)
 	}
-	k.found = r
-	return r, nil
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.found == nil {
+		k.found = r
+	}
+	return k.found, nil
 }
 
 // again finds the key anew and checks that it is still the same one and the only
@@ -117,27 +135,23 @@ func (k *key) look(ctx context.Context, pin []byte) (*resolved, error) {
 	wire := k.wire(pin)
 	use := protocol.Use{Key: wire}
 	var o protocol.Object
-	_, err := k.s.do(ctx, &request{
+	ask := &request{
 		op: protocol.OpDescribe, verb: "find", object: k.name, deadline: k.s.opts.Deadline,
 		body: use.Append, check: o.Parse,
-	})
-	if err != nil {
+	}
+	if _, err := k.s.do(ctx, ask); err != nil {
 		return nil, err
 	}
 	if !slices.Contains(k.types, o.Type) {
-		return nil, explain("use", k.name, fmt.Errorf("%w: it is %s", ErrUnsupported, typeText(o.Type)))
+		return nil, explain("use", k.name, fmt.Errorf("%w: it is %s", ErrUnsupported, protocol.TypeText(o.Type)))
 	}
-	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(o.Identity)}
+	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(o.Identity), token: ask.token}
 	if len(o.Public) > 0 {
+		var err error
 		if r.public, err = x509.ParsePKIXPublicKey(o.Public); err != nil {
 			return nil, explain("use", k.name, fmt.Errorf("%w: its public half cannot be read: %w", ErrRefused, err))
 		}
 	}
-	k.s.mu.Lock()
-	if k.s.proc != nil {
-		r.token = k.s.proc.token
-	}
-	k.s.mu.Unlock()
 	return r, nil
 }
 
@@ -166,20 +180,6 @@ func has(t *protocol.Token, mechanism, flag uint64) bool {
 	return slices.ContainsFunc(t.Mechanisms, func(m protocol.MechanismInfo) bool {
 		return m.Type == mechanism && m.Flags&flag != 0
 	})
-}
-
-func typeText(t protocol.KeyType) string {
-	switch t {
-	case protocol.TypeRSA:
-		return "an RSA key"
-	case protocol.TypeEC:
-		return "an EC key"
-	case protocol.TypeAES:
-		return "an AES key"
-	case protocol.TypeGeneric:
-		return "a generic secret"
-	}
-	return "a key of another type"
 }
 
 var errLength = errors.New("with a wrong length")

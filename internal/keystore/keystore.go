@@ -222,7 +222,7 @@ func newStore(opts Options) (*Store, error) {
 	}
 	return &Store{
 		opts: opts, token: token, latch: latch{opts.LatchPath}, sick: make(map[string]*breaker), stop: make(chan struct{}),
-		breaker: breaker{least: opts.BackoffMin, most: opts.BackoffMax},
+		breaker: newBreaker(&opts),
 		recheck: recheck{least: 2 * opts.BackoffMin, most: 4 * opts.BackoffMax},
 	}, nil
 }
@@ -250,7 +250,7 @@ func (s *Store) Unlatch(ctx context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.refused = ""
-	s.breaker = breaker{least: s.opts.BackoffMin, most: s.opts.BackoffMax}
+	s.breaker = newBreaker(&s.opts)
 	return nil
 }
 
@@ -285,8 +285,9 @@ func (s *Store) worker(ctx context.Context) (*process, error) {
 			return nil, ErrClosed
 		}
 		if s.proc != nil && s.proc.alive() {
-			defer s.mu.Unlock()
-			return s.proc, nil
+			p := s.proc
+			s.mu.Unlock()
+			return p, nil
 		}
 		if s.starting == nil {
 			s.gen++
@@ -309,7 +310,7 @@ func (s *Store) worker(ctx context.Context) (*process, error) {
 
 // start runs one start and publishes what came of it.
 func (s *Store) start(ctx context.Context, gen uint64) {
-	ctx, cancel := context.WithCancel(ctx)
+	ctx, cancel := context.WithTimeout(ctx, 4*s.opts.StartDeadline) // for what has no deadline of its own
 	defer cancel()
 	s.starts.Go(func() {
 		select {
@@ -327,7 +328,7 @@ func (s *Store) start(ctx context.Context, gen uint64) {
 	}
 	if err == nil {
 		s.proc = p
-		s.breaker = breaker{least: s.opts.BackoffMin, most: s.opts.BackoffMax}
+		s.breaker = newBreaker(&s.opts)
 	} else {
 		s.breaker.failed(gen, err, time.Now())
 	}

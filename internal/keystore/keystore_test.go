@@ -128,6 +128,39 @@ func TestPublishedRSAVectorVerifies(t *testing.T) {
 	require.NoError(t, rsa.VerifyPKCS1v15(pub.(*rsa.PublicKey), crypto.SHA256, digest[:], sig))
 }
 
+func TestAllowedMechanismsOnly(t *testing.T) {
+	s := softhsmtest.New(t).Open(t)
+	sign, kek := generate(t, s, keystore.KindRSA2048, "sign"), generate(t, s, keystore.KindRSA2048Unwrap, "kek")
+
+	g, err := s.Signer(sign, keystore.MechanismRSAPKCS)
+	require.NoError(t, err)
+	_, err = g.SignSHA256(t.Context(), []byte("m"))
+	require.NoError(t, err)
+	g, err = s.Signer(sign, keystore.MechanismSHA256RSAPKCS)
+	require.NoError(t, err)
+	_, err = g.SignSHA256(t.Context(), []byte("m"))
+	require.NoError(t, err)
+	_, err = g.Sign(nil, make([]byte, 32), crypto.SHA256)
+	require.ErrorIs(t, err, keystore.ErrUnsupported)
+
+	w, err := s.Wrapper(kek, keystore.MechanismOAEPSHA1)
+	require.NoError(t, err)
+	wrapped, err := w.Wrap(t.Context(), []byte("key"), nil)
+	require.NoError(t, err)
+	require.EqualValues(t, 2, wrapped[0])
+	w, err = s.Wrapper(kek, keystore.MechanismOAEPSHA256) // SoftHSM has OAEP with SHA-1 only
+	require.NoError(t, err)
+	_, err = w.Wrap(t.Context(), []byte("key"), nil)
+	require.ErrorIs(t, err, keystore.ErrUnsupported)
+	_, err = w.Unwrap(t.Context(), wrapped, nil)
+	require.NoError(t, err)
+
+	_, err = s.Signer(sign, keystore.MechanismOAEPSHA1)
+	require.ErrorIs(t, err, keystore.ErrConfiguration)
+	_, err = s.Wrapper(kek, "AES_ECB")
+	require.ErrorIs(t, err, keystore.ErrConfiguration)
+}
+
 func TestClosedStoreAnswersTyped(t *testing.T) {
 	s := softhsmtest.New(t).Open(t)
 	require.NoError(t, s.Ready(t.Context()))

@@ -110,8 +110,8 @@ func (l latch) read() (*latchRecord, error) {
 		return nil, l.failed(err)
 	}
 	var r latchRecord
-	if json.Unmarshal(b, &r) != nil || r.Version != latchVersion {
-		return &latchRecord{State: latchTrying, Tries: 1, damaged: true}, nil
+	if damaged := json.Unmarshal(b, &r); damaged != nil || r.Version != latchVersion {
+		return &latchRecord{State: latchTrying, Tries: 1, damaged: true}, nil //nolint:nilerr // a damaged record is an answer too
 	}
 	return &r, nil
 }

@@ -137,7 +137,8 @@ func (s *Store) tryPIN(ctx context.Context, p *process, pin *secret.Value, origi
 			return err
 		}
 	}
-	body, err := p.roundTrip(ctx, protocol.OpLogin, s.opts.StartDeadline, func(b []byte) []byte { return append(b, pin.Bytes()...) })
+	// Nobody may leave now: a try without an answer counts.
+	body, err := p.roundTrip(context.WithoutCancel(ctx), protocol.OpLogin, s.opts.StartDeadline, func(b []byte) []byte { return append(b, pin.Bytes()...) })
 	if err == nil {
 		return s.loggedIn(body, r, proven)
 	}

@@ -20,7 +20,7 @@ func (s *Store) MAC(uri string) (*MAC, error) {
 		return nil, err
 	}
 	k.judge = func(r *resolved) error {
-		if !has(&r.token, ckmSHA512HMAC, ckfSign) {
+		if !has(r.token, ckmSHA512HMAC, ckfSign) {
 			return fmt.Errorf("%w: the token has no CKM_SHA512_HMAC", ErrUnsupported)
 		}
 		return nil

@@ -34,7 +34,7 @@ func TestOpenRefusesOptionsThatCannotWork(t *testing.T) {
 		{"no module", func(o *keystore.Options) { o.Module = "" }, "absolute"},
 		{"relative module", func(o *keystore.Options) { o.Module = "libsofthsm2.so" }, "absolute"},
 		{"module that others can write", func(o *keystore.Options) { o.Module = writable }, "others than root"},
-		{"no token", func(o *keystore.Options) { o.Token = "" }, "pkcs11:"},
+		{"no token", func(o *keystore.Options) { o.Token = "" }, "scheme pkcs11"},
 		{"an object as token", func(o *keystore.Options) { o.Token = "pkcs11:token=a;object=b" }, "no object"},
 		{"no latch", func(o *keystore.Options) { o.LatchPath = "" }, "latch"},
 		{"many sessions", func(o *keystore.Options) { o.Sessions = 17 }, "Sessions"},
@@ -69,7 +69,7 @@ func TestModulePathMustBelongToRoot(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("the rest needs root, to make folders that belong to root")
 	}
-	dir, err := os.MkdirTemp("/var/lib", "gardu-module-test")
+	dir, err := os.MkdirTemp("/var/lib", "gardu-module-test") //nolint:usetesting // everyone can write to where t.TempDir lies
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(dir)) })
 	module := filepath.Join(dir, "sub", "module.so")
@@ -146,7 +146,7 @@ func TestSecretsReachNoErrorLogOrFile(t *testing.T) {
 			return cmd, nil
 		}
 	})
-	note := func(v any) { fmt.Fprintf(out, "%v\n%+v\n%#v\n", v, v, v) }
+	note := func(v any) { _, _ = fmt.Fprintf(out, "%v\n%+v\n%#v\n", v, v, v) }
 	value := secret.Clone([]byte(canary))
 	info, err := s.Import(t.Context(), keystore.NewKey{Label: "k", Kind: keystore.KindHMAC}, value)
 	require.NoError(t, err)

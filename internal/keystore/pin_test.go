@@ -65,6 +65,7 @@ func (s *spied) start(t *testing.T) error {
 }
 
 func TestWrongPINIsTriedOnceOverTenRestarts(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	token.write(t, "wrong-4711")
 	require.ErrorIs(t, token.start(t), keystore.ErrPINWrong)
@@ -103,6 +104,7 @@ func TestWrongPINIsTriedOnceOverTenRestarts(t *testing.T) {
 }
 
 func TestRunningStoreTakesTheNewPINWithoutARestart(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	token.write(t, "wrong-4711")
 	s := token.Open(t, hurried)
@@ -118,6 +120,7 @@ func TestRunningStoreTakesTheNewPINWithoutARestart(t *testing.T) {
 }
 
 func TestUnlatchOfARunningStore(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	token.write(t, "wrong-4711")
 	s := token.Open(t, hurried)
@@ -128,6 +131,7 @@ func TestUnlatchOfARunningStore(t *testing.T) {
 }
 
 func TestPINIsNotTriedWhenTheLatchCannotBeWritten(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	o := token.Options()
 	require.NoError(t, os.RemoveAll(filepath.Dir(o.LatchPath)))
@@ -138,6 +142,7 @@ func TestPINIsNotTriedWhenTheLatchCannotBeWritten(t *testing.T) {
 }
 
 func TestProvenPINNeedsNoLatchWrite(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	require.NoError(t, token.start(t))
 	latch := token.Options().LatchPath
@@ -151,6 +156,7 @@ func TestProvenPINNeedsNoLatchWrite(t *testing.T) {
 }
 
 func TestTriesWithoutAnAnswerAreCounted(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	latch := token.Options().LatchPath
 	require.NoError(t, token.start(t))
@@ -176,6 +182,7 @@ func TestTriesWithoutAnAnswerAreCounted(t *testing.T) {
 }
 
 func TestPINOfALengthTheTokenDoesNotTakeIsNotTried(t *testing.T) {
+	t.Parallel()
 	token := spy(t)
 	token.write(t, "123") // SoftHSM takes 4 to 255 bytes
 	err := token.start(t)
@@ -185,11 +192,13 @@ func TestPINOfALengthTheTokenDoesNotTakeIsNotTried(t *testing.T) {
 }
 
 func TestTokenThatNeedsAPINAndGetsNone(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t, func(o *keystore.Options) { o.PIN = nil })
 	require.ErrorIs(t, s.Ready(t.Context()), keystore.ErrPINUnusable)
 }
 
 func TestPINFile(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, content string
 		mode          os.FileMode
@@ -270,6 +279,7 @@ func TestPINOriginChangesWithThePlaceAndNotWithTheCopy(t *testing.T) {
 }
 
 func TestPINSourceMayReturnAnyError(t *testing.T) {
+	t.Parallel()
 	s := softhsmtest.New(t).Open(t, func(o *keystore.Options) {
 		o.PIN = func(context.Context) (*secret.Value, keystore.PINOrigin, error) {
 			return nil, "", os.ErrDeadlineExceeded

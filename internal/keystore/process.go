@@ -73,7 +73,8 @@ func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
 	up := make(chan error, 1)
 	go p.run(up, theirs)
 	if err := <-up; err != nil {
-		return nil, fmt.Errorf("%w: start worker: %w", ErrWorkerLost, err)
+		return nil, &Error{Op: "start", Object: "token worker", Err: fmt.Errorf("%w: %w", ErrWorkerLost, err),
+			Hint: "reinstall gardu if its program file is damaged, and check that its folder is not mounted noexec"}
 	}
 	return p, nil
 }

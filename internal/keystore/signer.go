@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/rsa"
-	"crypto/sha256"
 	"encoding/asn1"
 	"errors"
 	"fmt"
@@ -37,6 +36,17 @@ const (
 	ckfGenerateKeyPair = 0x10000
 )
 
+// Mechanism is one way in which a key does its work, where there are several.
+type Mechanism string
+
+// The mechanisms to choose from: of RSA signatures, and of wrapping with RSA.
+const (
+	MechanismSHA256RSAPKCS Mechanism = "SHA256_RSA_PKCS" // the token hashes
+	MechanismRSAPKCS       Mechanism = "RSA_PKCS"        // the agent hashes
+	MechanismOAEPSHA256    Mechanism = "RSA_OAEP_SHA256"
+	MechanismOAEPSHA1      Mechanism = "RSA_OAEP_SHA1"
+)
+
 // Signer is a private RSA or EC key. It is a crypto.Signer and a
 // crypto.MessageSigner; RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256 and
 // nothing else, EC signatures are ASN.1 over any digest. Every signature is
@@ -49,9 +59,14 @@ var (
 )
 
 // Signer returns the private key that uri names. The token is not touched; a URI
-// that cannot be one of such a key is an error that wraps ErrConfiguration.
-func (s *Store) Signer(uri string) (*Signer, error) {
+// that cannot be one of such a key is an error that wraps ErrConfiguration. An
+// RSA key signs by what the token lists, or by the allowed mechanisms only, for
+// tokens that list what they cannot do.
+func (s *Store) Signer(uri string, allowed ...Mechanism) (*Signer, error) {
 	k, err := s.key(uri, protocol.ClassPrivate, "private", protocol.TypeRSA, protocol.TypeEC)
+	if err == nil {
+		err = k.allow(allowed, MechanismSHA256RSAPKCS, MechanismRSAPKCS)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -94,8 +109,8 @@ func (g *Signer) SignMessage(_ io.Reader, message []byte, opts crypto.SignerOpts
 
 // SignDigest is Sign with a context.
 func (g *Signer) SignDigest(ctx context.Context, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
-	if opts == nil || opts.HashFunc().Size() != len(digest) {
-		return nil, explain("sign with", g.k.name, fmt.Errorf("%w: the digest has %d bytes, which is not its hash function's", ErrUnsupported, len(digest)))
+	if opts == nil || !opts.HashFunc().Available() || opts.HashFunc().Size() != len(digest) {
+		return nil, explain("sign with", g.k.name, fmt.Errorf("%w: a digest of %d bytes is none of the hash function named", ErrUnsupported, len(digest)))
 	}
 	return g.sign(ctx, nil, digest, opts)
 }
@@ -104,9 +119,6 @@ func (g *Signer) SignDigest(ctx context.Context, digest []byte, opts crypto.Sign
 func (g *Signer) SignSHA256(ctx context.Context, message []byte) ([]byte, error) {
 	return g.sign(ctx, message, nil, crypto.SHA256)
 }
-
-// sha256Prefix is the DER of a DigestInfo for SHA-256 up to the digest (RFC 8017, 9.2).
-var sha256Prefix = []byte{0x30, 0x31, 0x30, 0x0d, 0x06, 0x09, 0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x02, 0x01, 0x05, 0x00, 0x04, 0x20}
 
 // sign takes the message or, when that is nil, the digest.
 func (g *Signer) sign(ctx context.Context, message, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
@@ -134,12 +146,12 @@ func (g *Signer) sign(ctx context.Context, message, digest []byte, opts crypto.S
 			return refuse("RSA keys sign by PKCS #1 v1.5 with SHA-256 only")
 		}
 		switch {
-		case whole && has(&r.token, ckmSHA256RSAPKCS, ckfSign):
+		case whole && g.k.may(MechanismSHA256RSAPKCS) && has(r.token, ckmSHA256RSAPKCS, ckfSign):
 			use.Mechanism, use.Data = protocol.MechSHA256RSAPKCS, message
-		case has(&r.token, ckmRSAPKCS, ckfSign):
-			use.Mechanism, use.Data = protocol.MechRSAPKCS, append(append(make([]byte, 0, len(sha256Prefix)+sha256.Size), sha256Prefix...), digest...)
+		case g.k.may(MechanismRSAPKCS) && has(r.token, ckmRSAPKCS, ckfSign):
+			use.Mechanism, use.Data = protocol.MechRSAPKCS, protocol.DigestInfo(digest)
 		default:
-			return refuse("the token has no mechanism for this, CKM_SHA256_RSA_PKCS for messages and CKM_RSA_PKCS for digests")
+			return refuse("the token has no allowed mechanism for this, CKM_SHA256_RSA_PKCS for messages or CKM_RSA_PKCS for digests")
 		}
 		return g.k.run(ctx, protocol.OpSign, verb, &use, func(sig []byte) error {
 			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest, sig)

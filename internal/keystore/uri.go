@@ -59,7 +59,7 @@ func ParseURI(s string) (URI, error) {
 func parseURI(s string) (URI, error) {
 	var u URI
 	if len(s) < len(uriScheme) || !strings.EqualFold(s[:len(uriScheme)], uriScheme) {
-		return u, errors.New("it does not begin with pkcs11:")
+		return u, errors.New("it does not begin with the scheme pkcs11")
 	}
 	path, query, hasQuery := strings.Cut(s[len(uriScheme):], "?")
 	seen := map[string]bool{}

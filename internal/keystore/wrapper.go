@@ -46,8 +46,10 @@ const (
 
 // Wrapper returns the key-encryption key that uri names, AES-256 or RSA by
 // its type= (secret-key or private; secret-key when there is none), without
-// touching the token.
-func (s *Store) Wrapper(uri string) (*Wrapper, error) {
+// touching the token. With an RSA key it prefers OAEP with SHA-256 and takes
+// SHA-1 where the token refuses that, or wraps by the allowed mechanisms only;
+// unwrapping takes what was wrapped by either.
+func (s *Store) Wrapper(uri string, allowed ...Mechanism) (*Wrapper, error) {
 	u, err := ParseURI(uri)
 	if err != nil {
 		return nil, err
@@ -57,6 +59,9 @@ func (s *Store) Wrapper(uri string) (*Wrapper, error) {
 		w.k, err = s.key(uri, protocol.ClassPrivate, "private", protocol.TypeRSA)
 	} else {
 		w.k, err = s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeAES)
+	}
+	if err == nil {
+		err = w.k.allow(allowed, MechanismOAEPSHA256, MechanismOAEPSHA1)
 	}
 	if err != nil {
 		return nil, err
@@ -73,7 +78,7 @@ func (w *Wrapper) judge(r *resolved) error {
 	if r.info.Bits != 0 && r.info.Bits != 256 {
 		return fmt.Errorf("%w: AES with %d bits, a key-encryption key has 256", ErrKeyWeak, r.info.Bits)
 	}
-	if !has(&r.token, ckmAESGCM, ckfEncrypt) || !has(&r.token, ckmAESGCM, ckfDecrypt) {
+	if !has(r.token, ckmAESGCM, ckfEncrypt) || !has(r.token, ckmAESGCM, ckfDecrypt) {
 		return fmt.Errorf("%w: the token has no CKM_AES_GCM; use an RSA key with type=private for this role", ErrUnsupported)
 	}
 	return nil
@@ -126,9 +131,17 @@ func (w *Wrapper) confirm(ctx context.Context, wrapped, plaintext, aad []byte) e
 
 func (w *Wrapper) wrapRSA(ctx context.Context, r *resolved, plaintext, aad []byte) ([]byte, error) {
 	w.mu.Lock()
-	formats := []byte{wrappedOAEPSHA256, wrappedOAEPSHA1}
-	if w.oaep != 0 {
+	var formats []byte
+	switch {
+	case w.oaep != 0:
 		formats = []byte{w.oaep}
+	default:
+		if w.k.may(MechanismOAEPSHA256) {
+			formats = append(formats, wrappedOAEPSHA256)
+		}
+		if w.k.may(MechanismOAEPSHA1) {
+			formats = append(formats, wrappedOAEPSHA1)
+		}
 	}
 	w.mu.Unlock()
 	pub, ok := r.public.(*rsa.PublicKey)

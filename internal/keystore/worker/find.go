@@ -114,25 +114,11 @@ func suits(want *protocol.Key, o *protocol.Object) error {
 		len(want.ID) > 0 && !bytes.Equal(want.ID, o.ID):
 		return fail(protocol.ReasonDevice, "the token answered a search with another object")
 	case want.Type != protocol.TypeAny && want.Type != o.Type:
-		return fail(protocol.ReasonConfiguration, "the key is %s, not %s", typeName(o.Type), typeName(want.Type))
+		return fail(protocol.ReasonConfiguration, "the key is %s, not %s", protocol.TypeText(o.Type), protocol.TypeText(want.Type))
 	case len(want.Pin) > 0 && !bytes.Equal(want.Pin, o.Identity):
 		return fail(protocol.ReasonKeyChanged, "the key that stands under this name now is not the one found first")
 	}
 	return nil
-}
-
-func typeName(t protocol.KeyType) string {
-	switch t {
-	case protocol.TypeRSA:
-		return "an RSA key"
-	case protocol.TypeEC:
-		return "an EC key"
-	case protocol.TypeAES:
-		return "an AES key"
-	case protocol.TypeGeneric:
-		return "a generic secret"
-	}
-	return "a key of another type"
 }
 
 var classes = map[protocol.Class]uint{
@@ -278,7 +264,7 @@ func (t *token) inspectKey(sh pkcs11.SessionHandle, h pkcs11.ObjectHandle, o *pr
 	}
 	typ, _ := ulong(v[0])
 	if n, ok := ulong(v[1]); ok && n <= 1<<16 {
-		o.Bits = uint32(n * 8) //nolint:gosec // bounded above
+		o.Bits = uint32(n * 8)
 	}
 	switch typ {
 	case pkcs11.CKK_RSA:

@@ -8,7 +8,6 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"errors"
-	"hash"
 
 	"github.com/miekg/pkcs11"
 
@@ -179,7 +178,7 @@ func encryptOAEP(public []byte, mech protocol.Mechanism, plain []byte) ([]byte, 
 	if !ok {
 		return nil, fail(protocol.ReasonConfiguration, "not an RSA key")
 	}
-	var h hash.Hash = sha256.New()
+	h := sha256.New()
 	if mech == protocol.MechOAEPSHA1 {
 		h = sha1.New() //nolint:gosec // see the import
 	}

@@ -119,7 +119,7 @@ func describeToken(i pkcs11.TokenInfo) protocol.Token {
 	info := protocol.Token{
 		Label: trim(i.Label), Serial: trim(i.SerialNumber),
 		Manufacturer: trim(i.ManufacturerID), Model: trim(i.Model),
-		MinPIN: uint32(i.MinPinLen), MaxPIN: uint32(i.MaxPinLen), //nolint:gosec // PKCS#11 lengths of a PIN
+		MinPIN: uint32(i.MinPinLen), MaxPIN: uint32(i.MaxPinLen),
 	}
 	if i.MaxPinLen >= 1<<31 { // CK_EFFECTIVELY_INFINITE or "unavailable"
 		info.MaxPIN = 0
@@ -169,7 +169,7 @@ func (t *token) has(mechanism uint) bool {
 func (t *token) login(out, pin []byte) ([]byte, error) {
 	defer clear(pin)
 	// A string of its own could not be cleared.
-	err := t.ctx.Login(t.keep, pkcs11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin))) //nolint:gosec // the string does not outlive the call
+	err := t.ctx.Login(t.keep, pkcs11.CKU_USER, unsafe.String(unsafe.SliceData(pin), len(pin)))
 	switch {
 	case err == nil:
 		return append(out, 1), nil
