@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"sort"
 	"time"
 
@@ -21,49 +22,57 @@ func (e *Engine) Preview(ctx context.Context, op Operation, fields map[string]st
 	if err != nil {
 		return err
 	}
-	e.mu.Lock()
-	open, err := e.admit(&of.Policy, of.Policy.Customer(fields), time.Now())
-	e.mu.Unlock()
-	if err == nil && open != nil && !replaceable(open) {
-		return e.openError(ctx, open)
-	}
-	return err
+	return e.untilStored(ctx, func() error {
+		e.mu.Lock()
+		_, open, err := e.admit(&of.Policy, of.Policy.Customer(fields), time.Now())
+		e.mu.Unlock()
+		if open != nil {
+			return e.openError(ctx, open)
+		}
+		return err
+	})
 }
 
-func (e *Engine) offer(op Operation, fields map[string]string) (Offer, error) {
-	of, ok := e.offers[op]
+func (e *Engine) offer(op Operation, fields map[string]string) (*Offer, error) {
+	of := e.offers[op]
 	switch {
-	case !ok:
-		return of, ErrUnknownOperation
+	case of == nil:
+		return nil, ErrUnknownOperation
 	case !of.Policy.Enabled:
-		return of, fmt.Errorf("%w: %s", ErrDisabled, of.Policy.Why)
+		return nil, fmt.Errorf("%w: %s", ErrDisabled, of.Policy.Why)
 	}
 	return of, of.Policy.CheckFields(fields)
 }
 
-// admit holds a customer's wish against cooldown, limits and the link, and finds
-// their open request for the operation. e.mu is held.
-func (e *Engine) admit(p *Policy, customer string, now time.Time) (*entry, error) {
+// admit holds a customer's wish against cooldown, limits and the link. old is
+// their own request that the new one would supersede, open the one that stands in
+// its way; at most one of them is there. e.mu is held.
+func (e *Engine) admit(p *Policy, customer string, now time.Time) (old, open *entry, err error) {
 	if e.stopping {
-		return nil, ErrStopped
+		return nil, nil, ErrStopped
 	}
-	if open := e.ix.openFor(customer, p.Operation); open != nil && !replaceable(open) {
-		return open, nil
+	old = e.ix.openFor(customer, p.Operation)
+	switch {
+	case old == nil:
+	case old.place != nil:
+		return nil, nil, &storingError{old.place}
+	case !replaceable(old):
+		return nil, old, nil
 	}
 	if until := e.ix.cooldown[coolKey(customer, p.Operation)]; until.After(now) {
-		return nil, &CooldownError{until}
+		return nil, nil, &CooldownError{until}
 	}
 	ofCustomer, ofKiosk := e.ix.count(customer, now)
 	if ofCustomer >= e.limits.CustomerHour {
-		return nil, &LimitError{"customer", e.ix.freeAt(customer, now)}
+		return nil, nil, &LimitError{"customer", e.ix.freeAt(customer, now)}
 	}
 	if ofKiosk >= e.limits.KioskHour {
-		return nil, &LimitError{"kiosk", e.ix.freeAt("", now)}
+		return nil, nil, &LimitError{"kiosk", e.ix.freeAt("", now)}
 	}
 	if l := e.lines[p.Provider]; !p.HoldOffline && !l.allows(now) {
-		return nil, ErrOffline
+		return nil, nil, ErrOffline
 	}
-	return e.ix.openFor(customer, p.Operation), nil
+	return old, nil, nil
 }
 
 // replaceable reports whether a newer request may take the entry's place: only
@@ -84,10 +93,14 @@ func (e *Engine) openError(ctx context.Context, en *entry) error {
 // soon as it can be. The same Key with the same content returns the request that
 // is already there, so a caller that got no answer asks again with the same Key.
 //
-// Errors: *FieldError, ErrUnknownOperation, ErrDisabled, ErrUnverified, *OpenError,
-// *CooldownError, *LimitError, ErrOffline, ErrFull, ErrKeyConflict, ErrStopped:
-// nothing was stored. ErrStoreUnknown: it may have been; ask again with the same Key.
+// Errors: *FieldError, ErrNoKey, ErrUnknownOperation, ErrDisabled, ErrUnverified,
+// *OpenError, *CooldownError, *LimitError, ErrOffline, ErrFull, ErrKeyConflict,
+// ErrNotStored, ErrStopped: nothing was stored. ErrStoreUnknown: it may have been;
+// ask again with the same Key.
 func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
+	if n.Key == "" {
+		return nil, ErrNoKey
+	}
 	of, err := e.offer(n.Operation, n.Fields)
 	if err != nil {
 		return nil, err
@@ -101,31 +114,59 @@ func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
 			return nil, err
 		}
 	}
-	content := contentOf(n.Operation, n.Fields)
+	if !e.begin() {
+		return nil, ErrStopped
+	}
+	defer e.work.Done()
+	var r *Request
+	err = e.untilStored(ctx, func() (err error) {
+		r, err = e.acceptOnce(ctx, n, p, contentOf(n.Operation, n.Fields))
+		return err
+	})
+	return r, err
+}
+
+// begin lets a caller in whom Run waits for before it returns, so that nobody
+// writes to a journal that is closed after it. The caller calls e.work.Done.
+func (e *Engine) begin() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.stopping {
+		return false
+	}
+	e.work.Add(1)
+	return true
+}
+
+// storingError: the key, or the customer's place, is being taken at this moment
+// by another caller's request that is on its way to the disk.
+type storingError struct{ place *place }
+
+func (*storingError) Error() string { return "a request is being stored" }
+
+// untilStored calls f again as long as what it meets is only just being stored.
+func (e *Engine) untilStored(ctx context.Context, f func() error) error {
 	for {
-		r, err := e.acceptOnce(ctx, n, p, content)
-		var same *sameKeyError
-		if !errors.As(err, &same) {
-			return r, err
+		err := f()
+		var busy *storingError
+		if !errors.As(err, &busy) {
+			return err
 		}
-		// Another caller is storing a request with this key; its end is ours too.
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-same.done:
+			return ctx.Err()
+		case <-busy.place.done:
+		case <-busy.place.unknown:
+			// The journal does not say. It is asked again, and until it answers
+			// nobody else gets the place.
+			if e.settleLimbo(ctx) != nil {
+				return ErrNotStored
+			}
 		}
 	}
 }
 
-// sameKeyError: the key is being stored at this moment by another caller.
-type sameKeyError struct{ done <-chan struct{} }
-
-func (*sameKeyError) Error() string { return "the request key is being stored" }
-
 func (e *Engine) acceptOnce(ctx context.Context, n New, p *Policy, content string) (*Request, error) {
-	if err := e.reconcile(ctx); err != nil {
-		return nil, ErrStoreUnknown
-	}
 	if r, err := e.known(ctx, n.Key, content); r != nil || err != nil {
 		return r, err
 	}
@@ -157,10 +198,17 @@ func (e *Engine) known(ctx context.Context, key, content string) (*Request, erro
 		return nil, nil
 	case k.content != content:
 		return nil, ErrKeyConflict
-	case k.done != nil:
-		return nil, &sameKeyError{k.done}
+	case k.place == nil:
+		return e.store.Get(ctx, seq)
 	}
-	return e.store.Get(ctx, seq)
+	select {
+	case <-k.place.unknown:
+		if e.settleLimbo(ctx) != nil {
+			return nil, ErrStoreUnknown
+		}
+	default:
+	}
+	return nil, &storingError{k.place}
 }
 
 func (e *Engine) reference(p *Policy, serial uint64) string {
@@ -170,100 +218,45 @@ func (e *Engine) reference(p *Policy, serial uint64) string {
 	return e.identity.ExternalID(serial)
 }
 
+// place is what a request holds in the index while it is on its way to the disk:
+// its customer's turn, its key, and the older request that it is to supersede.
+type place struct {
+	r       *Request
+	entry   *entry        // claimed
+	old     *entry        // claimed; nil where there is none
+	done    chan struct{} // closed once it is known whether the request is on disk
+	unknown chan struct{} // closed when the journal said that it does not know
+}
+
 // enter takes the customer's place, stores the request and, after it, ends the
 // one it supersedes: in this order a crash leaves two unsent requests, of which
 // the next start drops the older, and never none.
 func (e *Engine) enter(ctx context.Context, r *Request, p *Policy, s *secret.Value) (*Request, error) {
-	done := make(chan struct{})
-	e.mu.Lock()
-	if k, ok := e.ix.keys[r.Key]; ok {
-		e.mu.Unlock()
-		if k.done == nil {
-			k.done = done // stored since we looked: look again at once
-			close(done)
-		}
-		return nil, &sameKeyError{k.done}
-	}
-	old, err := e.admit(p, r.Customer, r.Created)
-	if err == nil && old != nil && !replaceable(old) {
-		e.mu.Unlock()
-		return nil, e.openError(ctx, old)
-	}
-	if err != nil {
-		e.mu.Unlock()
+	pl, open, err := e.takePlace(r, p, s)
+	switch {
+	case err != nil:
 		return nil, err
+	case open != nil:
+		return nil, e.openError(ctx, open)
 	}
-	if old != nil {
-		e.claim(old)
+	if r.Secret == "" {
+		s = nil
 	}
-	// The new entry is in line at once, claimed, so that a second Accept of the
-	// same customer meets it and nobody sends it yet.
-	en := e.ix.put(r, e.timing.Retain)
-	en.busy = true
-	e.ix.keys[r.Key] = keyed{id: r.ID, content: r.Content, done: done}
-	e.ix.accepted(r.Customer, r.Created)
-	e.mu.Unlock()
-
-	stored := s
-	if s != nil {
-		if p.HoldOffline {
-			r.Secret = SecretPIN
-		} else {
-			stored = nil
-			e.mu.Lock()
-			e.volatile[r.ID] = s.Copy()
-			e.mu.Unlock()
-		}
-	}
-	err = e.store.Add(ctx, r, stored)
-	if errors.Is(err, ErrStoreUnknown) {
-		e.mu.Lock()
-		e.uncertain = true
-		e.mu.Unlock()
-	}
-	if err != nil {
-		e.withdraw(r, en, done)
-		if old != nil {
-			e.release(old, 0)
-			e.poke()
-		}
-		if errors.Is(err, ErrStoreUnknown) {
-			return e.settleUnknown(ctx, r)
-		}
+	err = e.store.Add(ctx, r, s)
+	switch {
+	case err == nil:
+		e.entered(ctx, pl, r)
+		return r.Clone(), nil
+	case !errors.Is(err, ErrStoreUnknown):
+		e.withdraw(pl)
 		return nil, fmt.Errorf("store the request: %w", err)
 	}
 	e.mu.Lock()
-	en.seq = r.Seq
-	e.ix.put(r, e.timing.Retain)
+	e.limbo[r.ID] = pl
 	e.mu.Unlock()
-	close(done)
-	if old != nil {
-		e.supersede(ctx, old)
-	}
-	if e.onChange != nil {
-		e.onChange(r.Clone())
-	}
-	e.release(en, 0)
-	e.poke()
-	return r.Clone(), nil
-}
-
-// withdraw takes back what enter noted for a request that is not on disk.
-func (e *Engine) withdraw(r *Request, en *entry, done chan struct{}) {
-	e.wipeVolatile(r.ID)
-	e.mu.Lock()
-	e.ix.drop(en)
-	delete(e.ix.seqs, r.ID)
-	delete(e.ix.keys, r.Key)
-	e.ix.unaccept(r.Customer)
-	e.mu.Unlock()
-	close(done)
-}
-
-// settleUnknown looks whether a request of which the journal did not know is
-// there after all.
-func (e *Engine) settleUnknown(ctx context.Context, r *Request) (*Request, error) {
-	if err := e.reconcile(ctx); err != nil {
+	close(pl.unknown)
+	if err := e.settleLimbo(ctx); err != nil {
+		e.poke() // the scheduler goes on asking
 		return nil, ErrStoreUnknown
 	}
 	got, err := e.Get(ctx, r.ID)
@@ -273,45 +266,119 @@ func (e *Engine) settleUnknown(ctx context.Context, r *Request) (*Request, error
 	return got, err
 }
 
-// reconcile reads the journal for records the index does not know, once after
-// each ErrStoreUnknown.
-func (e *Engine) reconcile(ctx context.Context) error {
+// takePlace notes a request before it is stored, so that a second Accept of the
+// same customer or key meets it and nobody sends it yet. open is the request that
+// stands in the way.
+func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, open *entry, err error) {
 	e.mu.Lock()
-	need := e.uncertain
+	defer e.mu.Unlock()
+	if k, ok := e.ix.keys[r.Key]; ok {
+		if k.place == nil {
+			k.place = &place{done: closed} // stored since we looked: look again at once
+		}
+		return nil, nil, &storingError{k.place}
+	}
+	old, open, err := e.admit(p, r.Customer, r.Created)
+	if err != nil || open != nil {
+		return nil, open, err
+	}
+	if old != nil {
+		e.claim(old)
+	}
+	switch {
+	case p.Secret == nil: // one that nobody asked for is not kept
+	case p.HoldOffline:
+		r.Secret = SecretPIN
+	default:
+		e.volatile[r.ID] = s.Copy()
+	}
+	pl = &place{r: r, old: old, done: make(chan struct{}), unknown: make(chan struct{})}
+	pl.entry = e.ix.put(r, e.timing.Retain)
+	pl.entry.busy, pl.entry.place = true, pl
+	e.ix.keys[r.Key] = keyed{id: r.ID, content: r.Content, place: pl}
+	e.ix.accepted(r.Customer, r.Created)
+	return pl, nil, nil
+}
+
+var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// entered goes on with a request that is on disk.
+func (e *Engine) entered(ctx context.Context, pl *place, r *Request) {
+	e.mu.Lock()
+	e.ix.put(r, e.timing.Retain)
+	if pl.old != nil {
+		pl.old.superseded = true
+	}
 	e.mu.Unlock()
-	if !need {
+	if pl.old != nil {
+		e.supersede(ctx, pl.old)
+	}
+	if e.onChange != nil {
+		e.onChange(r.Clone())
+	}
+	e.release(pl.entry, 0)
+	close(pl.done)
+}
+
+// withdraw takes back what takePlace noted for a request that is not on disk.
+func (e *Engine) withdraw(pl *place) {
+	e.wipeVolatile(pl.r.ID)
+	e.mu.Lock()
+	e.ix.drop(pl.entry)
+	delete(e.ix.seqs, pl.r.ID)
+	delete(e.ix.keys, pl.r.Key)
+	e.ix.unaccept(pl.r.Customer)
+	e.mu.Unlock()
+	close(pl.done)
+	if pl.old != nil {
+		e.release(pl.old, 0)
+	}
+}
+
+// settleLimbo finds out what became of the requests of which the journal did not
+// know whether it stored them. An error means that it still does not.
+func (e *Engine) settleLimbo(ctx context.Context) error {
+	e.limboTurn.Lock()
+	defer e.limboTurn.Unlock()
+	e.mu.Lock()
+	waiting := maps.Clone(e.limbo)
+	e.mu.Unlock()
+	if len(waiting) == 0 {
 		return nil
 	}
+	found := map[string]*Request{}
 	err := e.store.Each(ctx, func(r *Request, err error) error {
-		if err != nil {
-			return nil // a broken seal is not what is looked for here
-		}
-		e.mu.Lock()
-		defer e.mu.Unlock()
-		if _, ok := e.ix.seqs[r.ID]; !ok {
-			e.adopt(r, time.Now())
+		if err == nil && waiting[r.ID] != nil { // a broken seal is not what is looked for here
+			found[r.ID] = r
 		}
 		return nil
 	})
 	if err != nil {
-		return err
+		return fmt.Errorf("look for what the journal did not know of: %w", err)
 	}
-	e.mu.Lock()
-	e.uncertain = false
-	e.mu.Unlock()
-	e.poke()
+	for id, pl := range waiting {
+		e.mu.Lock()
+		delete(e.limbo, id)
+		e.mu.Unlock()
+		if r := found[id]; r != nil {
+			e.entered(ctx, pl, r)
+		} else {
+			e.withdraw(pl)
+		}
+	}
 	return nil
 }
 
 func (e *Engine) supersede(ctx context.Context, old *entry) {
-	defer e.release(old, e.timing.RetryBase)
+	after := e.timing.RetryBase
+	defer func() { e.release(old, after) }()
 	r, err := e.store.Get(ctx, old.seq)
 	if err != nil {
 		e.log.Error("superseded request cannot be read", "request", old.id, "error", err)
 		return
 	}
 	closeAs(r, Cancelled, ReasonSuperseded, time.Now())
-	e.save(ctx, r)
+	after = e.save(ctx, old, r)
 }
 
 // contentOf tells two requests with one key apart. The secret takes no part:

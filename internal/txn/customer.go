@@ -12,43 +12,60 @@ import (
 // engine takes its own copy. Errors: ErrNotFound, ErrTooLate, *FieldError,
 // ErrStoreUnknown (supply it again).
 func (e *Engine) Supply(ctx context.Context, id string, otp *secret.Value) (*Request, error) {
+	if !e.begin() {
+		return nil, ErrTooLate
+	}
+	defer e.work.Done()
 	r, en, err := e.take(ctx, id, func(en *entry) bool { return en.state == Pending && en.await == AwaitOTP })
 	if err != nil {
 		return nil, err
 	}
-	defer func() { e.release(en, 0); e.poke() }()
-	p := e.offers[r.Operation].Policy
-	if p.OTP == nil {
+	var after time.Duration
+	defer func() { e.release(en, after) }()
+	of := e.offers[r.Operation]
+	if of == nil || of.Policy.OTP == nil {
 		return nil, ErrTooLate
 	}
-	if err := p.OTP.Check(otp.Bytes()); err != nil {
+	if err := of.Policy.OTP.Check(otp.Bytes()); err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	if !now.Before(r.AwaitTill) {
+	// Queued here is an earlier Supply of which the journal did not know.
+	if r.State != Pending && r.State != Queued || !now.Before(r.AwaitTill) {
 		return nil, ErrTooLate
 	}
 	r.State, r.Reason, r.Await, r.Secret = Queued, "", "", SecretOTP
 	r.Expires, r.NotBefore, r.Tries = r.AwaitTill, now, 0
 	if err := e.store.Update(ctx, r, otp); err != nil {
+		en.stale, after = true, e.timing.RetryBase
 		return nil, fmt.Errorf("store the one-time password: %w", err)
 	}
 	e.changed(r)
 	return r.Clone(), nil
 }
 
-// Cancel withdraws a request of which nothing was ever sent. Errors: ErrNotFound, ErrTooLate.
+// Cancel withdraws a request of which nothing was ever sent. Errors: ErrNotFound,
+// ErrTooLate, ErrStoreUnknown (it may be cancelled; look again).
 func (e *Engine) Cancel(ctx context.Context, id string, why Reason) (*Request, error) {
+	if !e.begin() {
+		return nil, ErrTooLate
+	}
+	defer e.work.Done()
 	r, en, err := e.take(ctx, id, replaceable)
 	if err != nil {
 		return nil, err
 	}
-	defer e.release(en, 0)
+	var after time.Duration
+	defer func() { e.release(en, after) }()
+	if r.State != Queued || r.EverSent() {
+		en.stale = true
+		return nil, ErrTooLate
+	}
 	closeAs(r, Cancelled, why, time.Now())
 	if err := e.store.Update(ctx, r, nil); err != nil {
+		en.stale, after = true, e.timing.RetryBase
 		return nil, fmt.Errorf("cancel the request: %w", err)
 	}
-	e.wipeVolatile(r.ID)
 	e.changed(r)
 	return r.Clone(), nil
 }
@@ -62,7 +79,7 @@ func (e *Engine) take(ctx context.Context, id string, fits func(*entry) bool) (*
 	case !known:
 		e.mu.Unlock()
 		return nil, nil, ErrNotFound
-	case en == nil, en.busy, e.stopping, !fits(en):
+	case en == nil, en.busy, !fits(en):
 		e.mu.Unlock()
 		return nil, nil, ErrTooLate
 	}

@@ -67,7 +67,7 @@ type Options struct {
 type Engine struct {
 	store    Store
 	identity Identity
-	offers   map[Operation]Offer
+	offers   map[Operation]*Offer
 	policies []Policy
 	limits   Limits
 	timing   Timing
@@ -79,15 +79,18 @@ type Engine struct {
 
 	kick  chan struct{}            // something may be due
 	nudge map[string]chan struct{} // a link should be looked at now
-	work  sync.WaitGroup           // calls under way
+	work  sync.WaitGroup           // calls under way, and callers who write
 
 	mu        sync.Mutex // guards what follows
 	ix        index
 	lines     map[string]*line
 	volatile  map[string]*secret.Value // secrets that may not touch a disk, by request id
+	limbo     map[string]*place        // what an Add with ErrStoreUnknown left unsettled, by request id
+	limboNext time.Time                // when the journal is asked again
 	inFlight  int
 	stopping  bool
-	uncertain bool // an Add ended with ErrStoreUnknown and has not been settled
+
+	limboTurn sync.Mutex // one asks the journal about limbo at a time
 }
 
 // NewEngine reads the whole journal once and settles what a restart leaves
@@ -95,17 +98,17 @@ type Engine struct {
 // survive expire. Nothing is sent before Run.
 func NewEngine(ctx context.Context, o Options) (*Engine, error) {
 	e := &Engine{
-		store: o.Store, identity: o.Identity, offers: map[Operation]Offer{},
+		store: o.Store, identity: o.Identity, offers: map[Operation]*Offer{},
 		limits: o.Limits.withDefaults(), timing: o.Timing.withDefaults(),
 		audit: o.Audit, log: o.Log, onChange: o.OnChange, onLink: o.OnLink, behind: o.Behind,
 		kick: make(chan struct{}, 1), nudge: map[string]chan struct{}{},
-		ix: newIndex(), lines: map[string]*line{}, volatile: map[string]*secret.Value{},
+		ix: newIndex(), lines: map[string]*line{}, volatile: map[string]*secret.Value{}, limbo: map[string]*place{},
 	}
 	for _, of := range o.Offers {
 		if _, ok := e.offers[of.Policy.Operation]; ok {
 			return nil, fmt.Errorf("operation %s is offered twice", of.Policy.Operation)
 		}
-		e.offers[of.Policy.Operation] = of
+		e.offers[of.Policy.Operation] = &of
 		e.policies = append(e.policies, of.Policy)
 		name := of.Policy.Provider
 		if e.lines[name] == nil {

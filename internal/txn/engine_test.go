@@ -356,7 +356,7 @@ func TestAnAttemptWithoutAnEndIsADoubtAfterARestart(t *testing.T) {
 		r := b.ask(txn.PrepaidResetPIN, "k", "70000000008", "121200")
 		require.Equal(t, txn.Sending, b.get(r.ID).State)
 		require.Equal(t, 1, b.shelf.held())
-		b.shelf.updErr = func(*txn.Request) error { return errors.New("no power") }
+		b.shelf.set(func(s *shelf) { s.updErr = func(*txn.Request) (bool, error) { return false, errors.New("no power") } })
 		b.halt()
 		b.shelf.updErr = nil
 		b.platform.set(func(p *platform) { p.submit = nil })
@@ -535,7 +535,7 @@ func TestACrashBetweenStoringAndSupersedingLeavesOne(t *testing.T) {
 		b.platform.set(func(p *platform) { p.down = true })
 		first := b.ask(txn.FinpayResetPIN, "k1", alice)
 		b.get(first.ID)
-		b.shelf.updErr = func(*txn.Request) error { return errors.New("no power") }
+		b.shelf.set(func(s *shelf) { s.updErr = func(*txn.Request) (bool, error) { return false, errors.New("no power") } })
 		second := b.ask(txn.FinpayResetPIN, "k2", alice)
 		b.halt()
 		b.shelf.updErr = nil
@@ -717,12 +717,14 @@ func TestAnAnswerIsKeptUntilTheJournalTakesIt(t *testing.T) {
 		b := newBench(t)
 		defer b.halt()
 		broken := true
-		b.shelf.updErr = func(r *txn.Request) error {
-			if r.State == txn.Succeeded && broken {
-				return errors.New("no space left on device")
+		b.shelf.set(func(s *shelf) {
+			s.updErr = func(r *txn.Request) (bool, error) {
+				if r.State == txn.Succeeded && broken {
+					return false, errors.New("no space left on device")
+				}
+				return true, nil
 			}
-			return nil
-		}
+		})
 		r := b.ask(txn.FinpayResetPIN, "k", alice)
 		require.Equal(t, txn.Sending, b.after(10*time.Minute, r.ID).State)
 		b.shelf.mu.Lock()

@@ -27,7 +27,10 @@ type shelf struct {
 	items   map[uint64][]byte
 	secrets map[string][]byte
 	addErr  func(r *txn.Request) (stored bool, err error)
-	updErr  func(r *txn.Request) error
+	before  func(r *txn.Request) // of Add, without the lock
+	delErr  func() error
+	eachErr error // of Each, at once
+	updErr  func(r *txn.Request) (stored bool, err error)
 }
 
 func newShelf() *shelf {
@@ -36,6 +39,11 @@ func newShelf() *shelf {
 
 func (s *shelf) Add(_ context.Context, r *txn.Request, sec *secret.Value) error {
 	s.mu.Lock()
+	if f := s.before; f != nil {
+		s.mu.Unlock()
+		f(r)
+		s.mu.Lock()
+	}
 	defer s.mu.Unlock()
 	stored, err := true, error(nil)
 	if s.addErr != nil {
@@ -66,21 +74,27 @@ func (s *shelf) put(r *txn.Request, sec *secret.Value) {
 func (s *shelf) Update(_ context.Context, r *txn.Request, sec *secret.Value) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.updErr != nil {
-		if err := s.updErr(r); err != nil {
-			return err
-		}
-	}
 	if _, ok := s.items[r.Seq]; !ok {
 		return txn.ErrNotFound
 	}
-	s.put(r, sec)
-	return nil
+	stored, err := true, error(nil)
+	if s.updErr != nil {
+		stored, err = s.updErr(r)
+	}
+	if stored {
+		s.put(r, sec)
+	}
+	return err
 }
 
 func (s *shelf) Delete(_ context.Context, seqs []uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.delErr != nil {
+		if err := s.delErr(); err != nil {
+			return err
+		}
+	}
 	for _, q := range seqs {
 		delete(s.items, q)
 	}
@@ -100,6 +114,10 @@ func (s *shelf) Get(_ context.Context, seq uint64) (*txn.Request, error) {
 
 func (s *shelf) Each(ctx context.Context, fn func(*txn.Request, error) error) error {
 	s.mu.Lock()
+	if err := s.eachErr; err != nil {
+		s.mu.Unlock()
+		return err
+	}
 	var seqs []uint64
 	for q := range s.items {
 		seqs = append(seqs, q)
@@ -131,6 +149,9 @@ func (s *shelf) Serial(context.Context) (uint64, error) {
 	s.serial++
 	return s.serial, nil
 }
+
+// set changes the shelf's errors while the engine runs.
+func (s *shelf) set(f func(s *shelf)) { s.mu.Lock(); f(s); s.mu.Unlock() }
 
 // held is how many secrets the store keeps.
 func (s *shelf) held() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.secrets) }

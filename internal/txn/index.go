@@ -2,6 +2,7 @@ package txn
 
 import (
 	"container/heap"
+	"slices"
 	"time"
 )
 
@@ -20,8 +21,17 @@ type entry struct {
 	expires  time.Time
 	due      time.Time // NotBefore of the record
 	busy     bool      // one goroutine is at it; nobody else may touch the record
-	wake     time.Time // when the heap looks at it again
-	at       int       // place in the heap, -1 when not in it
+	place    *place    // while it is on its way to the disk
+	// superseded: a newer request has its place, and it is not sent any more. The
+	// index knows before the record does.
+	superseded bool
+	// stale: the journal did not take a transition, or did not know; the record may
+	// be newer than what stands here.
+	stale bool
+	// unsent is the serial of an attempt that may be on disk and never left.
+	unsent uint64
+	wake   time.Time // when the heap looks at it again
+	at     int       // place in the heap, -1 when not in it
 }
 
 // blocks reports whether later requests of the same customer must wait for it.
@@ -53,7 +63,7 @@ func (w *wakes) Pop() any {
 type keyed struct {
 	id      string
 	content string
-	done    chan struct{} // closed once the record is on disk or given up; nil for old ones
+	place   *place // while the record is on its way to the disk
 }
 
 // kept is a finished record that waits to be deleted.
@@ -120,7 +130,11 @@ func (x *index) put(r *Request, retain time.Duration) *entry {
 	if e == nil {
 		e = &entry{id: r.ID, seq: r.Seq, op: r.Operation, customer: r.Customer, at: -1}
 		x.open[r.ID] = e
-		x.line[r.Customer] = append(x.line[r.Customer], e)
+		x.join(e)
+	} else if e.seq != r.Seq {
+		x.leave(e)
+		e.seq = r.Seq
+		x.join(e)
 	}
 	e.state, e.await, e.step, e.expires, e.due = r.State, r.Await, r.Step, r.Expires, r.NotBefore
 	e.everSent = r.EverSent()
@@ -130,12 +144,24 @@ func (x *index) put(r *Request, retain time.Duration) *entry {
 func (x *index) drop(e *entry) {
 	delete(x.open, e.id)
 	x.unschedule(e)
+	x.leave(e)
+}
+
+// join puts e into its customer's line by its place in the journal; one that has
+// none yet goes last. A line has at most a few requests, one for each operation.
+func (x *index) join(e *entry) {
 	l := x.line[e.customer]
-	for i := range l {
-		if l[i] == e {
-			l = append(l[:i], l[i+1:]...)
-			break
-		}
+	i := len(l)
+	for e.seq != 0 && i > 0 && (l[i-1].seq == 0 || l[i-1].seq > e.seq) {
+		i--
+	}
+	x.line[e.customer] = slices.Insert(l, i, e)
+}
+
+func (x *index) leave(e *entry) {
+	l := x.line[e.customer]
+	if i := slices.Index(l, e); i >= 0 {
+		l = slices.Delete(l, i, i+1)
 	}
 	if len(l) == 0 {
 		delete(x.line, e.customer)
@@ -157,9 +183,10 @@ func (x *index) head(e *entry) bool {
 	return true
 }
 
-// openFor finds the customer's open request for an operation.
+// openFor finds the customer's open request for an operation: the newest, since
+// an older one is superseded and only waits for the journal to say so.
 func (x *index) openFor(customer string, op Operation) *entry {
-	for _, e := range x.line[customer] {
+	for _, e := range slices.Backward(x.line[customer]) {
 		if e.op == op {
 			return e
 		}

@@ -169,10 +169,11 @@ func (e *Engine) wakeProvider(name string) {
 	}
 	e.mu.Lock()
 	for _, en := range e.ix.open {
-		if en.busy || e.offers[en.op].Policy.Provider != name {
+		of := e.offers[en.op]
+		if en.busy || of == nil || of.Policy.Provider != name {
 			continue
 		}
-		if en.state == Queued || e.offers[en.op].Policy.Readback && en.await == "" {
+		if en.state == Queued || of.Policy.Readback && en.await == "" {
 			en.due = wake
 		}
 		if en.at >= 0 && en.wake.After(wake) {

@@ -46,8 +46,9 @@ func (e *Engine) load(ctx context.Context) error {
 
 // settleStart reports whether it changed the record.
 func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) bool {
-	of, ok := e.offers[r.Operation]
-	if !ok {
+	of := e.offers[r.Operation]
+	if of == nil {
+		of = new(Offer)
 		of.Policy = Policy{Operation: r.Operation, Settle: 15 * time.Minute, NotThere: Rejected}
 	}
 	p := &of.Policy

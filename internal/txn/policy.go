@@ -168,6 +168,7 @@ var (
 	ErrStopped          = errors.New("the engine is stopping")
 	ErrUnverified       = errors.New("nobody has confirmed the card and the person")
 	ErrNotStored        = errors.New("the journal did not take the request; nothing was stored")
+	ErrNoKey            = errors.New("the request has no key; give each request a key of its own, so that it can be asked for again")
 )
 
 // OpenError: the customer has an open request for this operation that may have

@@ -14,6 +14,7 @@ func (e *Engine) dispatch(ctx, calls context.Context) time.Time {
 	defer e.mu.Unlock()
 	now := time.Now()
 	e.forget(ctx, now)
+	e.askLimbo(ctx, now)
 	for e.inFlight < e.limits.InFlight && len(e.ix.wakes) > 0 {
 		en := e.ix.wakes[0]
 		if en.wake.After(now) {
@@ -37,17 +38,35 @@ func (e *Engine) dispatch(ctx, calls context.Context) time.Time {
 	return now.Add(idle)
 }
 
+// askLimbo has the journal asked now and then about what it did not know of. The
+// customer may never ask again, and their place is held until it answers. e.mu is held.
+func (e *Engine) askLimbo(ctx context.Context, now time.Time) {
+	if len(e.limbo) == 0 || now.Before(e.limboNext) {
+		return
+	}
+	e.limboNext = now.Add(e.timing.ReadBase)
+	time.AfterFunc(e.timing.ReadBase, e.poke)
+	e.work.Go(func() {
+		if err := e.settleLimbo(ctx); err != nil && ctx.Err() == nil {
+			e.log.Warn("journal still does not know whether it stored a request", "error", err)
+		}
+	})
+}
+
 // dueAt is when something can be done for the entry: not before its own time,
 // its turn, and a link, but never after it expires. e.mu is held.
 func (e *Engine) dueAt(en *entry, now time.Time) time.Time {
 	far := now.Add(idle)
+	if en.stale || en.superseded {
+		return now
+	}
 	switch en.state {
 	case Queued:
 		if !en.expires.After(now) {
 			return now
 		}
 		due := en.due
-		if l := e.lines[e.offers[en.op].Policy.Provider]; l == nil || !l.allows(now) {
+		if l := e.lineOf(en); l == nil || !l.allows(now) {
 			due = far
 		}
 		if !e.ix.head(en) {
@@ -64,6 +83,14 @@ func (e *Engine) dueAt(en *entry, now time.Time) time.Time {
 	return far
 }
 
+// lineOf is the line to the provider of an entry's operation, or nil.
+func (e *Engine) lineOf(en *entry) *line {
+	if of := e.offers[en.op]; of != nil {
+		return e.lines[of.Policy.Provider]
+	}
+	return nil
+}
+
 // claim makes the caller the only one who may touch the entry's record. e.mu is held.
 func (e *Engine) claim(en *entry) {
 	en.busy = true
@@ -74,7 +101,8 @@ func (e *Engine) claim(en *entry) {
 func (e *Engine) release(en *entry, after time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	en.busy = false
+	defer e.poke() // it may be due before the scheduler's next look
+	en.busy, en.place = false, nil
 	if e.ix.open[en.id] != en {
 		return
 	}
@@ -139,6 +167,9 @@ func (e *Engine) changed(r *Request) {
 		}
 		e.mu.Unlock()
 		e.poke()
+	}
+	if r.State != Queued && r.State != Sending {
+		e.wipeVolatile(r.ID)
 	}
 	if e.onChange != nil {
 		e.onChange(r.Clone())

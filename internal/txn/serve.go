@@ -10,7 +10,8 @@ import (
 
 // serve does the one thing that is due for a claimed entry.
 func (e *Engine) serve(ctx context.Context, en *entry) {
-	var after time.Duration
+	// What follows sets it; anything that does not is a wait and not a spin.
+	after := e.timing.RetryMax
 	defer func() { e.release(en, after) }()
 
 	r, err := e.store.Get(ctx, en.seq)
@@ -18,43 +19,76 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		if ctx.Err() == nil {
 			e.log.Error("request cannot be read", "request", en.id, "error", err)
 		}
-		after = e.timing.RetryMax
 		return
 	}
 	of := e.offers[r.Operation]
+	if of == nil {
+		of = &Offer{}
+	}
 	p := &of.Policy
 	now := time.Now()
+	if e.catchUp(ctx, en, r, p, now) {
+		after = 0
+		if en.stale {
+			after = e.timing.RetryBase
+		}
+		return
+	}
+	if en.superseded && r.State == Queued && !r.EverSent() {
+		closeAs(r, Cancelled, ReasonSuperseded, now)
+		after = e.save(ctx, en, r)
+		return
+	}
 	if settleTime(r, p, now) {
-		after = e.save(ctx, r)
+		after = e.save(ctx, en, r)
 		return
 	}
 	if of.Provider == nil {
-		after = e.timing.RetryMax // configured once and no more, or its key is missing: an operator sees it wait
-		return
+		return // configured once and no more, or its key is missing: an operator sees it wait
 	}
 	switch r.State {
 	case Queued:
-		after = e.send(ctx, r, of)
+		after = e.send(ctx, en, r, of)
 	case Pending, InDoubt:
 		if r.Await != AwaitOTP && p.Readback {
-			after = e.inquire(ctx, r, of)
+			after = e.inquire(ctx, en, r, of)
 		}
 	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
-		// Sending is never found here: whoever sends holds the claim, and a
-		// restart has turned it into a doubt.
 	}
+}
+
+// catchUp deals with a record that is newer than the index: a transition of which
+// the journal did not know is on disk after all. It reports whether it was.
+func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, now time.Time) bool {
+	stale := en.stale
+	en.stale = false
+	if r.State == Sending {
+		// Nobody is sending: whoever sends holds the claim.
+		if at := r.Last(); at != nil && at.Serial == en.unsent {
+			at.Ended, at.Outcome = now, NotSent
+			r.State, r.NotBefore = Queued, now
+		} else {
+			settleRestart(r, p, e.timing, now)
+		}
+		e.save(ctx, en, r)
+		return true
+	}
+	if stale && (r.State != en.state || r.Await != en.await || r.Step != en.step) {
+		e.changed(r)
+		return true
+	}
+	return false
 }
 
 // save puts a settled record on disk and tells who listens. Where the journal
 // does not take it, nothing is told, and the wait before trying again is returned.
-func (e *Engine) save(ctx context.Context, r *Request) time.Duration {
+func (e *Engine) save(ctx context.Context, en *entry, r *Request) time.Duration {
 	if err := e.store.Update(context.WithoutCancel(ctx), r, nil); err != nil {
 		e.log.Error("journal did not take a transition", "request", r.ID, "state", r.State, "error", err)
+		en.stale = true
 		return e.timing.RetryBase
 	}
-	if r.State != Queued {
-		e.wipeVolatile(r.ID)
-	}
+	en.stale = false
 	e.changed(r)
 	return 0
 }
@@ -86,12 +120,12 @@ func (e *Engine) secretFor(ctx context.Context, r *Request, p *Policy) (*secret.
 
 // send makes one attempt. The order is the promise: the attempt is on disk, the
 // audit record is written, and only then can the first byte leave.
-func (e *Engine) send(ctx context.Context, r *Request, of Offer) time.Duration {
+func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) time.Duration {
 	p := &of.Policy
 	sec, err := e.secretFor(ctx, r, p)
 	if errors.Is(err, ErrSecretLost) {
 		closeAs(r, Expired, ReasonSecretLost, time.Now())
-		return e.save(ctx, r)
+		return e.save(ctx, en, r)
 	}
 	if err != nil {
 		e.log.Error("secret of a request cannot be opened", "request", r.ID, "error", err)
@@ -112,10 +146,11 @@ func (e *Engine) send(ctx context.Context, r *Request, of Offer) time.Duration {
 		return e.timing.RetryMax
 	}
 	if err := e.store.Update(ctx, r, nil); err != nil {
-		// Nothing has left. Should the record be on disk all the same, the next
-		// attempt overwrites it; should the agent die first, it becomes a doubt,
-		// which is the safe side.
+		// Nothing has left. Should the record be on disk all the same, the next look
+		// finds it; should the agent die first, it becomes a doubt, which is the safe
+		// side.
 		e.log.Error("journal did not take an attempt; nothing is sent", "request", r.ID, "error", err)
+		en.stale, en.unsent = true, serial
 		return e.timing.RetryBase
 	}
 	e.changed(r)
@@ -132,14 +167,14 @@ func (e *Engine) send(ctx context.Context, r *Request, of Offer) time.Duration {
 		e.log.Error("audit did not take the record after a send", "request", r.ID, "error", err)
 	}
 	e.alarm(r, a)
-	return e.finish(ctx, r)
+	return e.finish(ctx, en, r)
 }
 
 // finish keeps trying to put the outcome of a call on disk. What the provider
 // answered is known only here; letting go would turn an answer into a doubt.
-func (e *Engine) finish(ctx context.Context, r *Request) time.Duration {
+func (e *Engine) finish(ctx context.Context, en *entry, r *Request) time.Duration {
 	for n := 0; ; n++ {
-		wait := e.save(ctx, r)
+		wait := e.save(ctx, en, r)
 		if wait == 0 {
 			return 0
 		}
@@ -152,7 +187,7 @@ func (e *Engine) finish(ctx context.Context, r *Request) time.Duration {
 }
 
 // inquire asks the provider what became of a request.
-func (e *Engine) inquire(ctx context.Context, r *Request, of Offer) time.Duration {
+func (e *Engine) inquire(ctx context.Context, en *entry, r *Request, of *Offer) time.Duration {
 	q, ok := of.Provider.(Inquirer)
 	if !ok {
 		e.log.Error("policy promises a read-back that the provider does not have", "operation", r.Operation)
@@ -168,7 +203,7 @@ func (e *Engine) inquire(ctx context.Context, r *Request, of Offer) time.Duratio
 	e.learn(of.Policy.Provider, a, now)
 	settleInquiry(r, &of.Policy, e.timing, a, now)
 	e.alarm(r, a)
-	return e.save(ctx, r)
+	return e.save(ctx, en, r)
 }
 
 func (e *Engine) learn(provider string, a Answer, now time.Time) {
