@@ -1,27 +1,23 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
-	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"strings"
 	"time"
+
+	"gardu/cmd/demo/stage"
 )
 
 // checker drives a demo as a customer, a platform and field operations would.
 type checker struct {
-	s      *setup
-	p      *processes
-	k      *kiosk
-	up     platforms
+	s      *stage.Stage
+	p      *stage.Processes
+	k      *stage.Kiosk
+	up     stage.Platforms
 	failed int
 	n      int
 	otps   []string // the one-time passwords used, to look for afterwards
@@ -40,24 +36,24 @@ func check(ctx context.Context) error {
 		return err
 	}
 	// A check begins with nothing, so that it shows what a fresh machine does.
-	if err := errors.Join(os.RemoveAll(dir), os.RemoveAll(runtimeDir(dir))); err != nil {
+	if err := stage.Remove(dir); err != nil {
 		return fmt.Errorf("clear the last check: %w", err)
 	}
-	s, err := setUp(ctx, dir, forCheck)
+	s, err := stage.SetUp(ctx, dir, forCheck)
 	if err != nil {
 		return err
 	}
-	p, err := start(ctx, s)
+	p, err := s.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
-	k, err := newKiosk(ctx, s)
+	defer p.Stop()
+	k, err := s.Kiosk(ctx)
 	if err != nil {
 		return err
 	}
-	defer k.leave()
-	c := &checker{s: s, p: p, k: k, up: platforms{s.Control}}
+	defer k.Leave()
+	c := &checker{s: s, p: p, k: k, up: s.Platforms()}
 	for _, step := range c.steps() {
 		if err := c.step(ctx, step.what, step.do); err != nil {
 			return err
@@ -65,7 +61,7 @@ func check(ctx context.Context) error {
 	}
 	fmt.Printf("\n%d passed, %d failed\n", c.n-c.failed, c.failed)
 	if c.failed > 0 {
-		return fmt.Errorf("%d of %d steps did not hold; logs are in %s", c.failed, c.n, s.path("log"))
+		return fmt.Errorf("%d of %d steps did not hold; logs are in %s", c.failed, c.n, s.Path("log"))
 	}
 	return nil
 }
@@ -93,7 +89,7 @@ func (c *checker) step(ctx context.Context, what string, do func(context.Context
 	if err != nil {
 		fmt.Println("      ", err)
 		// What one step left must not fail the next.
-		_ = c.up.clear(ctx)
+		_ = c.up.Clear(ctx)
 	}
 	return nil
 }
@@ -116,95 +112,19 @@ func (c *checker) steps() []step {
 		{"kill -9 with a request waiting: it is there after the restart and delivered once", c.killedWaiting},
 		{"the platforms saw no wrong signature, header or field", c.noViolations},
 		{"no PIN, one-time password or token PIN in journal, logs, audit or frames", c.noSecrets},
-		{"the audit record is unbroken", c.auditUnbroken},
+		{"the audit record is unbroken", c.s.AuditUnbroken},
 	}
 }
 
 func (c *checker) preflight(ctx context.Context) error {
-	_, err := c.s.gardu(ctx, "", "check")
+	_, err := c.s.Gardu(ctx, "", "check")
 	return err
-}
-
-// begin loads a fresh page and walks to the review of one operation.
-func (c *checker) begin(ctx context.Context, lang, op string, fields map[string]string, pin string) error {
-	if err := c.toIdent(ctx, lang, op); err != nil {
-		return err
-	}
-	if err := c.k.must(ctx, "submit_fields", fields); err != nil {
-		return err
-	}
-	if pin != "" {
-		if err := c.k.must(ctx, "staff_code", map[string]string{"code": c.s.StaffCode}); err != nil {
-			return err
-		}
-		for range 2 {
-			if err := c.k.must(ctx, "submit_pin", map[string]string{"pin": pin}); err != nil {
-				return err
-			}
-		}
-	}
-	_, err := c.k.screen(ctx, "REVIEW")
-	return err
-}
-
-func (c *checker) toIdent(ctx context.Context, lang, op string) error {
-	if err := c.k.load(ctx, lang); err != nil {
-		return err
-	}
-	s, err := c.k.until(ctx, 15*time.Second, "a screen", func(session) bool { return true })
-	if err != nil {
-		return err
-	}
-	// The session before is ended the way a customer ends it.
-	for s.State != "ATTRACT" {
-		end := ""
-		for _, cmd := range []string{"finish", "stop", "decline", "cancel"} {
-			if strings.Contains(" "+strings.Join(s.Commands, " ")+" ", " "+cmd+" ") {
-				end = cmd
-				break
-			}
-		}
-		if end != "" {
-			if err := c.k.must(ctx, end, nil); err != nil {
-				return err
-			}
-		}
-		was := s.Screen
-		if s, err = c.k.until(ctx, 25*time.Second, "the next screen after "+s.State, func(n session) bool { return n.Screen != was }); err != nil {
-			return err
-		}
-	}
-	for _, cmd := range []struct {
-		name string
-		args map[string]string
-	}{{"lang", map[string]string{"lang": lang}}, {"start", nil}, {"choose", map[string]string{"operation": op}}, {"agree", nil}} {
-		if err := c.k.must(ctx, cmd.name, cmd.args); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// submit walks to the review, confirms, and waits for one of the screens.
-func (c *checker) submit(ctx context.Context, lang, op string, fields map[string]string, pin string, screens ...string) (session, error) {
-	if err := c.begin(ctx, lang, op, fields, pin); err != nil {
-		return session{}, err
-	}
-	if err := c.k.must(ctx, "confirm", nil); err != nil {
-		return session{}, err
-	}
-	if c.k.session().State == "OFFER_QUEUE" {
-		if err := c.k.must(ctx, "hold", nil); err != nil {
-			return session{}, err
-		}
-	}
-	return c.k.screen(ctx, screens...)
 }
 
 func phone(n string) map[string]string { return map[string]string{"phoneNo": n} }
 
 func (c *checker) exactly(ctx context.Context, want int, operation, subject string) error {
-	got, err := c.up.count(ctx, operation, subject)
+	got, err := c.up.Count(ctx, operation, subject)
 	if err == nil && got != want {
 		err = fmt.Errorf("%s happened to %s %d times instead of %d", operation, subject, got, want)
 	}
@@ -212,34 +132,34 @@ func (c *checker) exactly(ctx context.Context, want int, operation, subject stri
 }
 
 func (c *checker) resetOnline(ctx context.Context) error {
-	s, err := c.submit(ctx, "id", "finpay.reset_pin", phone(customer), "", "DONE")
+	s, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.reset_pin", Fields: phone(stage.Customer)}, "DONE")
 	if err != nil {
 		return err
 	}
 	if s.Lang != "id" {
 		return fmt.Errorf("the screen speaks %q", s.Lang)
 	}
-	return c.exactly(ctx, 1, "finpay.reset_pin", customer)
+	return c.exactly(ctx, 1, "finpay.reset_pin", stage.Customer)
 }
 
 func (c *checker) bindOnline(ctx context.Context) error {
-	if _, err := c.submit(ctx, "id", "finpay.bind", phone(customer), "", "BIND_QR"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.bind", Fields: phone(stage.Customer)}, "BIND_QR"); err != nil {
 		return err
 	}
-	if err := c.up.link(ctx, customer); err != nil {
+	if err := c.up.Link(ctx, stage.Customer); err != nil {
 		return err
 	}
-	if _, err := c.k.screen(ctx, "DONE"); err != nil {
+	if _, err := c.k.WaitFor(ctx, "DONE"); err != nil {
 		return err
 	}
-	return c.exactly(ctx, 1, "finpay.link", customer)
+	return c.exactly(ctx, 1, "finpay.link", stage.Customer)
 }
 
 func (c *checker) unbindOnline(ctx context.Context) error {
-	if _, err := c.submit(ctx, "id", "finpay.unbind", phone(customer), "", "OTP"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.unbind", Fields: phone(stage.Customer)}, "OTP"); err != nil {
 		return err
 	}
-	otp, err := c.up.otp(ctx, customer)
+	otp, err := c.up.OTP(ctx, stage.Customer)
 	if err != nil {
 		return err
 	}
@@ -247,50 +167,50 @@ func (c *checker) unbindOnline(ctx context.Context) error {
 	if otp == wrong {
 		wrong = "1111"
 	}
-	if err := c.k.must(ctx, "submit_otp", map[string]string{"otp": wrong}); err != nil {
+	if err := c.k.Must(ctx, "submit_otp", map[string]string{"otp": wrong}); err != nil {
 		return err
 	}
-	if _, err := c.k.screen(ctx, "OTP_BAD"); err != nil {
+	if _, err := c.k.WaitFor(ctx, "OTP_BAD"); err != nil {
 		return err
 	}
 	c.otps = append(c.otps, otp)
-	if err := c.k.must(ctx, "submit_otp", map[string]string{"otp": otp}); err != nil {
+	if err := c.k.Must(ctx, "submit_otp", map[string]string{"otp": otp}); err != nil {
 		return err
 	}
-	if _, err := c.k.screen(ctx, "DONE"); err != nil {
+	if _, err := c.k.WaitFor(ctx, "DONE"); err != nil {
 		return err
 	}
-	return c.exactly(ctx, 1, "finpay.unbind.2", customer)
+	return c.exactly(ctx, 1, "finpay.unbind.2", stage.Customer)
 }
 
 func (c *checker) forgotOnline(ctx context.Context) error {
-	fields := map[string]string{"custIdMerchant": merchant}
-	s, err := c.submit(ctx, "en", "netzme.forgot_pin", fields, "", "DONE")
+	fields := map[string]string{"custIdMerchant": stage.Merchant}
+	s, err := c.k.Submit(ctx, "en", stage.Wish{Operation: "netzme.forgot_pin", Fields: fields}, "DONE")
 	if err != nil {
 		return err
 	}
 	if s.Lang != "en" {
 		return fmt.Errorf("the screen speaks %q", s.Lang)
 	}
-	if err := c.toIdent(ctx, "en", "netzme.forgot_pin"); err != nil {
+	if err := c.k.ToIdent(ctx, "en", "netzme.forgot_pin"); err != nil {
 		return err
 	}
-	r, err := c.k.do(ctx, "submit_fields", fields)
+	r, err := c.k.Do(ctx, "submit_fields", fields)
 	if err != nil {
 		return err
 	}
-	if r.Code != "cooldown" || c.k.session().State != "COOLDOWN" {
-		return fmt.Errorf("a second request within the wait was answered %q on %s", r.Code, c.k.session().State)
+	if r.Code != "cooldown" || c.k.Session().State != "COOLDOWN" {
+		return fmt.Errorf("a second request within the wait was answered %q on %s", r.Code, c.k.Session().State)
 	}
-	return c.exactly(ctx, 1, "netzme.forgot_pin", merchant)
+	return c.exactly(ctx, 1, "netzme.forgot_pin", stage.Merchant)
 }
 
 func card() map[string]string {
-	return map[string]string{"urn": cardURN, "last4Digits": cardLast4, "customerId": cardCustomer}
+	return map[string]string{"urn": stage.CardURN, "last4Digits": stage.CardLast4, "customerId": stage.CardCustomer}
 }
 
 func (c *checker) prepaidOnline(ctx context.Context) error {
-	if _, err := c.submit(ctx, "id", "prepaid.reset_pin", card(), pinOnline, "DONE"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "prepaid.reset_pin", Fields: card(), PIN: pinOnline}, "DONE"); err != nil {
 		return err
 	}
 	return c.hasPIN(ctx, 1, pinOnline)
@@ -298,7 +218,7 @@ func (c *checker) prepaidOnline(ctx context.Context) error {
 
 // hasPIN compares what the platform got with the PIN by the sandbox's digest.
 func (c *checker) hasPIN(ctx context.Context, times int, pin string) error {
-	all, err := c.up.effects(ctx)
+	all, err := c.up.Effects(ctx)
 	if err != nil {
 		return err
 	}
@@ -316,7 +236,7 @@ func (c *checker) hasPIN(ctx context.Context, times int, pin string) error {
 }
 
 func (c *checker) badInput(ctx context.Context) error {
-	before, err := c.queue(ctx)
+	before, err := c.s.Queue(ctx)
 	if err != nil {
 		return err
 	}
@@ -327,13 +247,13 @@ func (c *checker) badInput(ctx context.Context) error {
 	}{
 		{"finpay.bind", phone("0812"), "phoneNo", "too_short"},
 		{"finpay.bind", phone("62812345678"), "phoneNo", "prefix"},
-		{"prepaid.reset_pin", map[string]string{"urn": "7000000000x", "last4Digits": cardLast4, "customerId": cardCustomer}, "urn", "digits_only"},
-		{"prepaid.reset_pin", map[string]string{"urn": cardURN, "last4Digits": "17", "customerId": cardCustomer}, "last4Digits", "too_short"},
+		{"prepaid.reset_pin", map[string]string{"urn": "7000000000x", "last4Digits": stage.CardLast4, "customerId": stage.CardCustomer}, "urn", "digits_only"},
+		{"prepaid.reset_pin", map[string]string{"urn": stage.CardURN, "last4Digits": "17", "customerId": stage.CardCustomer}, "last4Digits", "too_short"},
 	} {
-		if err := c.toIdent(ctx, "id", bad.op); err != nil {
+		if err := c.k.ToIdent(ctx, "id", bad.op); err != nil {
 			return err
 		}
-		r, err := c.k.do(ctx, "submit_fields", bad.fields)
+		r, err := c.k.Do(ctx, "submit_fields", bad.fields)
 		if err != nil {
 			return err
 		}
@@ -341,7 +261,7 @@ func (c *checker) badInput(ctx context.Context) error {
 			return fmt.Errorf("%s: answered %+v instead of field %s, rule %s", bad.op, r, bad.field, bad.rule)
 		}
 	}
-	after, err := c.queue(ctx)
+	after, err := c.s.Queue(ctx)
 	if err == nil && len(after) != len(before) {
 		err = fmt.Errorf("%d requests were stored", len(after)-len(before))
 	}
@@ -363,11 +283,11 @@ const (
 )
 
 func (c *checker) offline(ctx context.Context) error {
-	if err := c.up.call(ctx, "POST", "/customer", map[string]any{"phone": offUnbind, "linked": true}, nil); err != nil {
+	if err := c.up.SetCustomer(ctx, offUnbind, true); err != nil {
 		return err
 	}
 	for _, p := range []string{"finpay", "netzme", "prepaid"} {
-		if err := c.up.fault(ctx, fault{Provider: p, Kind: "down"}); err != nil {
+		if err := c.up.Fault(ctx, stage.Fault{Provider: p, Kind: "down"}); err != nil {
 			return err
 		}
 	}
@@ -382,7 +302,7 @@ func (c *checker) offline(ctx context.Context) error {
 		{"netzme.forgot_pin", map[string]string{"custIdMerchant": offForgot}, ""},
 		{"prepaid.reset_pin", card(), pinOffline},
 	} {
-		s, err := c.submit(ctx, "id", r.op, r.fields, r.pin, "QUEUED")
+		s, err := c.k.Submit(ctx, "id", stage.Wish{Operation: r.op, Fields: r.fields, PIN: r.pin}, "QUEUED")
 		if err != nil {
 			return fmt.Errorf("%s: %w", r.op, err)
 		}
@@ -394,10 +314,10 @@ func (c *checker) offline(ctx context.Context) error {
 }
 
 func (c *checker) backOnline(ctx context.Context) error {
-	if err := c.up.clear(ctx); err != nil {
+	if err := c.up.Clear(ctx); err != nil {
 		return err
 	}
-	want := map[string]string{offReset: "succeeded", offBind: "pending", offUnbind: "pending", offForgot: "succeeded", cardURN: "succeeded"}
+	want := map[string]string{offReset: "succeeded", offBind: "pending", offUnbind: "pending", offForgot: "succeeded", stage.CardURN: "succeeded"}
 	for who, state := range want {
 		if _, err := c.queued(ctx, who, state); err != nil {
 			return err
@@ -414,10 +334,10 @@ func (c *checker) backOnline(ctx context.Context) error {
 }
 
 func (c *checker) doubtBind(ctx context.Context) error {
-	if err := c.up.fault(ctx, fault{Provider: "finpay", Operation: "finpay.bind", Kind: "break_after_effect", Times: 1}); err != nil {
+	if err := c.up.Fault(ctx, stage.Fault{Provider: "finpay", Operation: "finpay.bind", Kind: "break_after_effect", Times: 1}); err != nil {
 		return err
 	}
-	s, err := c.submit(ctx, "id", "finpay.bind", phone(lostBind), "", "PENDING")
+	s, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.bind", Fields: phone(lostBind)}, "PENDING")
 	if err != nil {
 		return err
 	}
@@ -433,37 +353,37 @@ func (c *checker) doubtBind(ctx context.Context) error {
 }
 
 func (c *checker) doubtUnbind(ctx context.Context) error {
-	if err := c.up.call(ctx, "POST", "/customer", map[string]any{"phone": lostUnbind, "linked": true}, nil); err != nil {
+	if err := c.up.SetCustomer(ctx, lostUnbind, true); err != nil {
 		return err
 	}
-	if _, err := c.submit(ctx, "id", "finpay.unbind", phone(lostUnbind), "", "OTP"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.unbind", Fields: phone(lostUnbind)}, "OTP"); err != nil {
 		return err
 	}
-	otp, err := c.up.otp(ctx, lostUnbind)
+	otp, err := c.up.OTP(ctx, lostUnbind)
 	if err != nil {
 		return err
 	}
 	c.otps = append(c.otps, otp)
-	if err := c.up.fault(ctx, fault{Provider: "finpay", Operation: "finpay.unbind.2", Kind: "break_after_effect", Times: 1}); err != nil {
+	if err := c.up.Fault(ctx, stage.Fault{Provider: "finpay", Operation: "finpay.unbind.2", Kind: "break_after_effect", Times: 1}); err != nil {
 		return err
 	}
-	if err := c.k.must(ctx, "submit_otp", map[string]string{"otp": otp}); err != nil {
+	if err := c.k.Must(ctx, "submit_otp", map[string]string{"otp": otp}); err != nil {
 		return err
 	}
 	if _, err := c.queued(ctx, lostUnbind, "succeeded"); err != nil {
 		return err
 	}
-	if _, err := c.k.screen(ctx, "DONE"); err != nil {
+	if _, err := c.k.WaitFor(ctx, "DONE"); err != nil {
 		return err
 	}
 	return c.exactly(ctx, 1, "finpay.unbind.2", lostUnbind)
 }
 
 func (c *checker) doubtReset(ctx context.Context) error {
-	if err := c.up.fault(ctx, fault{Provider: "finpay", Operation: "finpay.reset_pin", Kind: "break_after_effect", Times: 1}); err != nil {
+	if err := c.up.Fault(ctx, stage.Fault{Provider: "finpay", Operation: "finpay.reset_pin", Kind: "break_after_effect", Times: 1}); err != nil {
 		return err
 	}
-	if _, err := c.submit(ctx, "id", "finpay.reset_pin", phone(lostReset), "", "PENDING"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.reset_pin", Fields: phone(lostReset)}, "PENDING"); err != nil {
 		return err
 	}
 	if _, err := c.queued(ctx, lostReset, "unresolved"); err != nil {
@@ -474,14 +394,14 @@ func (c *checker) doubtReset(ctx context.Context) error {
 
 func (c *checker) killed(ctx context.Context) error {
 	effect := true
-	if err := c.up.fault(ctx, fault{Provider: "finpay", Operation: "finpay.reset_pin", Kind: "hang", Effect: &effect, Times: 1}); err != nil {
+	if err := c.up.Fault(ctx, stage.Fault{Provider: "finpay", Operation: "finpay.reset_pin", Kind: "hang", Effect: &effect, Times: 1}); err != nil {
 		return err
 	}
-	if _, err := c.submit(ctx, "id", "finpay.reset_pin", phone(killReset), "", "WORKING"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.reset_pin", Fields: phone(killReset)}, "WORKING"); err != nil {
 		return err
 	}
 	for n := 0; ; n++ {
-		got, err := c.up.count(ctx, "finpay.reset_pin", killReset)
+		got, err := c.up.Count(ctx, "finpay.reset_pin", killReset)
 		if err != nil {
 			return err
 		}
@@ -493,11 +413,11 @@ func (c *checker) killed(ctx context.Context) error {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	c.p.killAgent()
-	if err := c.up.clear(ctx); err != nil {
+	c.p.KillAgent()
+	if err := c.up.Clear(ctx); err != nil {
 		return err
 	}
-	if err := c.p.startAgent(ctx); err != nil {
+	if err := c.p.StartAgent(ctx); err != nil {
 		return err
 	}
 	r, err := c.queued(ctx, killReset, "in_doubt", "unresolved")
@@ -514,20 +434,20 @@ func (c *checker) killed(ctx context.Context) error {
 }
 
 func (c *checker) killedWaiting(ctx context.Context) error {
-	if err := c.up.fault(ctx, fault{Provider: "finpay", Kind: "down"}); err != nil {
+	if err := c.up.Fault(ctx, stage.Fault{Provider: "finpay", Kind: "down"}); err != nil {
 		return err
 	}
-	if _, err := c.submit(ctx, "id", "finpay.reset_pin", phone(killWait), "", "QUEUED"); err != nil {
+	if _, err := c.k.Submit(ctx, "id", stage.Wish{Operation: "finpay.reset_pin", Fields: phone(killWait)}, "QUEUED"); err != nil {
 		return err
 	}
-	c.p.killAgent()
-	if err := c.p.startAgent(ctx); err != nil {
+	c.p.KillAgent()
+	if err := c.p.StartAgent(ctx); err != nil {
 		return err
 	}
 	if _, err := c.queued(ctx, killWait, "queued"); err != nil {
 		return err
 	}
-	if err := c.up.clear(ctx); err != nil {
+	if err := c.up.Clear(ctx); err != nil {
 		return err
 	}
 	if _, err := c.queued(ctx, killWait, "succeeded"); err != nil {
@@ -537,7 +457,7 @@ func (c *checker) killedWaiting(ctx context.Context) error {
 }
 
 func (c *checker) noViolations(ctx context.Context) error {
-	v, err := c.up.violations(ctx)
+	v, err := c.up.Violations(ctx)
 	if err == nil && len(v) > 0 {
 		err = fmt.Errorf("%d violations, the first: %s", len(v), v[0])
 	}
@@ -550,75 +470,20 @@ func (c *checker) noSecrets(context.Context) error {
 	if len(c.otps) == 0 {
 		return errors.New("no one-time password was used")
 	}
-	var needles [][]byte
-	for _, v := range append([]string{pinOnline, pinOffline, c.s.TokenPIN, c.s.StaffCode, c.s.FinpaySecret, c.s.NetzmeSecret, c.s.EnvelopeKey}, c.otps...) {
-		needles = append(needles, []byte(v), []byte(hex.EncodeToString([]byte(v))), []byte(base64.StdEncoding.EncodeToString([]byte(v))))
-	}
-	find := func(where string, b []byte) error {
-		for _, n := range needles {
-			if i := bytes.Index(b, n); i >= 0 {
-				return fmt.Errorf("a secret stands in %s at byte %d", where, i)
-			}
-		}
-		return nil
-	}
-	if err := find("the frames to the screen", c.k.frames()); err != nil {
+	secrets := append([]string{pinOnline, pinOffline, c.s.TokenPIN, c.s.StaffCode, c.s.FinpaySecret, c.s.NetzmeSecret, c.s.EnvelopeKey}, c.otps...)
+	needles := stage.NewNeedles(secrets...)
+	if err := needles.Find("the frames to the screen", c.k.Frames()); err != nil {
 		return err
 	}
-	files := 0
-	for _, root := range []string{c.s.path("state"), c.s.path("log"), c.s.run} {
-		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || !d.Type().IsRegular() {
-				return err
-			}
-			b, err := os.ReadFile(path) //nolint:gosec // G304, G122: the demo's own folder
-			if err != nil {
-				return err
-			}
-			files++
-			return find(path, b)
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if files < 4 {
-		return fmt.Errorf("only %d files were looked at", files)
-	}
-	return nil
-}
-
-func (c *checker) auditUnbroken(ctx context.Context) error {
-	_, err := c.s.gardu(ctx, "", "audit", "verify")
-	return err
-}
-
-// row is a line of gardu queue list --json.
-type row struct {
-	ID       string `json:"id"`
-	Customer string `json:"customer"`
-	State    string `json:"state"`
-	Reason   string `json:"reason"`
-}
-
-func (c *checker) queue(ctx context.Context) ([]row, error) {
-	out, err := c.s.gardu(ctx, "", "queue", "list", "--json")
-	if err != nil {
-		return nil, err
-	}
-	var rows []row
-	if err := json.Unmarshal(out, &rows); err != nil {
-		return nil, fmt.Errorf("read gardu queue list: %w", err)
-	}
-	return rows, nil
+	return needles.FindIn(4, c.s.State(), c.s.Path("log"), c.s.Run())
 }
 
 // queued waits until the newest request of a customer is in one of the states, as
 // field operations see it: the customer's identifier is masked but for its end.
-func (c *checker) queued(ctx context.Context, who string, states ...string) (row, error) {
-	var last row
+func (c *checker) queued(ctx context.Context, who string, states ...string) (stage.Row, error) {
+	var last stage.Row
 	for {
-		rows, err := c.queue(ctx)
+		rows, err := c.s.Queue(ctx)
 		if err != nil {
 			return last, err
 		}

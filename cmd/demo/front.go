@@ -2,11 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"time"
+
+	"gardu/cmd/demo/stage"
 )
 
 // front is a door for people: the screen's own address works once and for thirty
@@ -18,7 +19,7 @@ type front struct {
 	done chan struct{}
 }
 
-func openFront(ctx context.Context, s *setup) (*front, error) {
+func openFront(ctx context.Context, s *stage.Stage) (*front, error) {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", s.Front)
 	if err != nil {
 		return nil, fmt.Errorf("open the demo's front door: %w", err)
@@ -29,7 +30,7 @@ func openFront(ctx context.Context, s *setup) (*front, error) {
 			http.NotFound(w, r)
 			return
 		}
-		url, err := s.ticket(r.Context())
+		url, err := s.Ticket(r.Context())
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -49,41 +50,26 @@ func (f *front) close() {
 	<-f.done
 }
 
-// ticket asks the agent for the address that opens the screen.
-func (s *setup) ticket(ctx context.Context) (string, error) {
-	out, err := s.gardu(ctx, "", "ui", "ticket", "--json")
-	if err != nil {
-		return "", err
-	}
-	var t struct {
-		URL string `json:"url"`
-	}
-	if err := json.Unmarshal(out, &t); err != nil {
-		return "", fmt.Errorf("read the ticket: %w", err)
-	}
-	return t.URL, nil
-}
-
-func welcome(s *setup, addr string) {
+func welcome(s *stage.Stage, addr string) {
 	line := func(what, how string) { fmt.Printf("    %-42s %s\n", what, how) }
 	fmt.Printf("\n  The screen:  http://%s/\n\n  What to try:\n", addr)
-	line("Reset a PIN, bind an account", "phone "+customer+" (any number that begins with 08)")
-	line("Unbind an account", "phone "+linked+", which is bound already")
-	line("Forgotten merchant PIN", "merchant id "+merchant+" (any works)")
-	line("New PIN for a prepaid card", "URN "+cardURN+", last four "+cardLast4+", customer id "+cardCustomer)
+	line("Reset a PIN, bind an account", "phone "+stage.Customer+" (any number that begins with 08)")
+	line("Unbind an account", "phone "+stage.Linked+", which is bound already")
+	line("Forgotten merchant PIN", "merchant id "+stage.Merchant+" (any works)")
+	line("New PIN for a prepaid card", "URN "+stage.CardURN+", last four "+stage.CardLast4+", customer id "+stage.CardCustomer)
 	line("", "staff code "+s.StaffCode)
 	control := func(path string) string { return "'http://" + s.Control + path + "'" }
 	fmt.Println("\n  The platforms' side, played by the sandbox:")
-	line("the one-time password of an unbinding", "curl "+control("/otp?phone="+linked))
-	line("finish a binding on the customer's page", `curl -d '{"phone":"`+customer+`"}' `+control("/link"))
+	line("the one-time password of an unbinding", "curl "+control("/otp?phone="+stage.Linked))
+	line("finish a binding on the customer's page", `curl -d '{"phone":"`+stage.Customer+`"}' `+control("/link"))
 	line("take Finpay's link away", `curl -d '{"provider":"finpay","kind":"down"}' `+control("/fault"))
 	line("lose Finpay's next answer", `curl -d '{"provider":"finpay","kind":"break_after_effect","times":1}' `+control("/fault"))
 	line("mend everything", "curl -d '{}' "+control("/clear"))
 	line("what it saw and did", "curl "+control("/effects"))
-	gardu := s.path("bin", "gardu") + " --config " + s.path("gardu.toml") + " "
+	gardu := s.Path("bin", "gardu") + " --config " + s.Path("gardu.toml") + " "
 	fmt.Println("\n  The agent's side:")
 	for _, c := range []string{"check", "queue list", "keys list", "audit verify"} {
 		fmt.Println("    " + gardu + c)
 	}
-	fmt.Println("\n  Logs are in " + s.path("log") + ". Ctrl-C stops everything.")
+	fmt.Println("\n  Logs are in " + s.Path("log") + ". Ctrl-C stops everything.")
 }

@@ -7,7 +7,7 @@
 //	demo clean   remove the folder
 //
 // It imports nothing of the agent: it sees what a branch sees, the screen's
-// protocol, the gardu command and the platforms' side.
+// protocol, the gardu command and the platforms' side (package stage).
 package main
 
 import (
@@ -18,7 +18,31 @@ import (
 	"os/signal"
 	"path/filepath"
 	"syscall"
+
+	"gardu/cmd/demo/stage"
 )
+
+// The check's times are short, so that a doubt is settled while somebody waits,
+// and its PINs and one-time passwords are long, so that finding one somewhere is no
+// accident.
+var (
+	forPeople = stage.Plan{
+		Delivery: stage.Delivery{
+			RetryBase: "500ms", RetryMax: "5s", ReadBase: "2s", ReadMax: "10s",
+			Quiet: "30s", Unresolved: "2m", Probe: "5s", Call: "10s",
+		},
+		PINMax: 6, Say: say,
+	}
+	forCheck = stage.Plan{
+		Delivery: stage.Delivery{
+			RetryBase: "200ms", RetryMax: "1s", ReadBase: "300ms", ReadMax: "1s",
+			Quiet: "4s", Unresolved: "8s", Probe: "1s", Call: "10s",
+		},
+		PINMax: 12, OTP: "90471836", Say: say,
+	}
+)
+
+func say(format string, a ...any) { fmt.Printf("· "+format+"\n", a...) }
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -64,15 +88,15 @@ func up(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s, err := setUp(ctx, dir, forPeople)
+	s, err := stage.SetUp(ctx, dir, forPeople)
 	if err != nil {
 		return err
 	}
-	p, err := start(ctx, s)
+	p, err := s.Start(ctx)
 	if err != nil {
 		return err
 	}
-	defer p.stop()
+	defer p.Stop()
 	front, err := openFront(ctx, s)
 	if err != nil {
 		return err
@@ -83,7 +107,7 @@ func up(ctx context.Context) error {
 	case <-ctx.Done():
 		fmt.Println("\nStopping. What is in", dir, "stays for the next start; make demo-clean removes it.")
 		return nil
-	case err := <-p.ended:
+	case err := <-p.Ended():
 		return err
 	}
 }
@@ -94,11 +118,8 @@ func clean() error {
 		if err != nil {
 			return err
 		}
-		if err := os.RemoveAll(runtimeDir(dir)); err != nil {
-			return fmt.Errorf("remove the runtime folder: %w", err)
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("remove the demo's folder: %w", err)
+		if err := stage.Remove(dir); err != nil {
+			return err
 		}
 	}
 	dir, err := folder("")

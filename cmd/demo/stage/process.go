@@ -1,11 +1,10 @@
-package main
+package stage
 
 import (
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -14,9 +13,9 @@ import (
 	"time"
 )
 
-// processes are the sandbox and the agent of one demo.
-type processes struct {
-	s     *setup
+// Processes are the sandbox and the agent of one stage.
+type Processes struct {
+	s     *Stage
 	ended chan error // the first that ended by itself
 
 	mu      sync.Mutex // guards what follows
@@ -30,16 +29,18 @@ type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // set before done is closed
-	mute bool  // it was told to end
 	log  *os.File
+
+	mu   sync.Mutex // guards what follows
+	mute bool       // it was told to end
 }
 
 func launch(name, logFile, bin string, args ...string) (*process, error) {
-	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // G304: the demo's own folder
+	f, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600) //nolint:gosec // G304: the stage's own folder
 	if err != nil {
 		return nil, fmt.Errorf("open the log of %s: %w", name, err)
 	}
-	cmd := exec.Command(bin, args...) //nolint:gosec,noctx // G204: our own program; it is ended by stop, not by a context
+	cmd := exec.Command(bin, args...) //nolint:gosec,noctx // G204: our own program; it is ended by end, not by a context
 	cmd.Stdout, cmd.Stderr = f, f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGTERM}
 	if err := cmd.Start(); err != nil {
@@ -59,7 +60,9 @@ func (p *process) end(sig syscall.Signal) {
 	if p == nil {
 		return
 	}
+	p.mu.Lock()
 	p.mute = true
+	p.mu.Unlock()
 	_ = p.cmd.Process.Signal(sig)
 	select {
 	case <-p.done:
@@ -69,40 +72,51 @@ func (p *process) end(sig syscall.Signal) {
 	}
 }
 
-func start(ctx context.Context, s *setup) (*processes, error) {
-	p := &processes{s: s, ended: make(chan error, 2)}
-	if err := p.startSandbox(ctx); err != nil {
-		p.stop()
+func (p *process) muted() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.mute
+}
+
+// Start starts both and waits until they serve.
+func (s *Stage) Start(ctx context.Context) (*Processes, error) {
+	p, err := s.StartSandbox(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if err := p.startAgent(ctx); err != nil {
-		p.stop()
+	if err := p.StartAgent(ctx); err != nil {
+		p.Stop()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *processes) startSandbox(ctx context.Context) error {
-	say("starting the sandbox (it plays the three platforms on loopback)")
-	addrs := p.s.path("sandbox.addr")
+// StartSandbox starts the platforms alone and waits until they listen.
+func (s *Stage) StartSandbox(ctx context.Context) (*Processes, error) {
+	s.say("starting the sandbox (it plays the three platforms on loopback)")
+	addrs := s.Path("sandbox.addr")
 	_ = os.Remove(addrs)
-	pr, err := launch("sandbox", p.s.path("log", "sandbox.log"), p.s.path("bin", "sandbox"),
-		"--config", p.s.path("sandbox.json"), "--make-certs", p.s.path("certs"), "--addr-file", addrs)
+	p := &Processes{s: s, ended: make(chan error, 2)}
+	pr, err := launch("sandbox", s.Path("log", "sandbox.log"), s.Path("bin", "sandbox"),
+		"--config", s.Path("sandbox.json"), "--make-certs", s.Path("certs"), "--addr-file", addrs)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	p.mu.Lock()
 	p.sandbox = pr
-	p.mu.Unlock()
 	p.watch(pr)
-	return pr.until(ctx, 20*time.Second, func() error {
+	if err := pr.until(ctx, 20*time.Second, func() error {
 		_, err := os.Stat(addrs)
 		return err
-	})
+	}); err != nil {
+		p.Stop()
+		return nil, err
+	}
+	return p, nil
 }
 
-func (p *processes) startAgent(ctx context.Context) error {
-	pr, err := launch("gardu", p.s.path("log", "gardu.log"), p.s.path("bin", "gardu"), "--config", p.s.path("gardu.toml"), "run")
+// StartAgent starts the agent and waits until it is in service.
+func (p *Processes) StartAgent(ctx context.Context) error {
+	pr, err := launch("gardu", p.s.Path("log", "gardu.log"), p.s.Path("bin", "gardu"), "--config", p.s.Path("gardu.toml"), "run")
 	if err != nil {
 		return err
 	}
@@ -127,14 +141,31 @@ func (p *processes) startAgent(ctx context.Context) error {
 	})
 }
 
-// killAgent ends the agent as a power cut or the kernel would.
-func (p *processes) killAgent() { p.agent.end(syscall.SIGKILL) }
+// Ended delivers what became of a program that ended by itself.
+func (p *Processes) Ended() <-chan error { return p.ended }
 
-func (p *processes) watch(pr *process) {
+// KillAgent ends the agent as a power cut or the kernel would.
+func (p *Processes) KillAgent() { p.endAgent(syscall.SIGKILL) }
+
+// StopAgent ends the agent as the service manager would.
+func (p *Processes) StopAgent() { p.endAgent(syscall.SIGTERM) }
+
+func (p *Processes) endAgent(sig syscall.Signal) {
+	p.mu.Lock()
+	a := p.agent
+	p.mu.Unlock()
+	a.end(sig)
+}
+
+func (p *Processes) watch(pr *process) {
 	go func() {
 		<-pr.done
-		if !pr.mute {
-			p.ended <- fmt.Errorf("%s ended by itself: %w; the end of its log:\n%s", pr.name, pr.err, tail(pr.log.Name()))
+		if pr.muted() {
+			return
+		}
+		select {
+		case p.ended <- fmt.Errorf("%s ended by itself: %w; the end of its log:\n%s", pr.name, pr.err, tail(pr.log.Name())):
+		default:
 		}
 	}()
 }
@@ -154,44 +185,22 @@ func (p *process) until(ctx context.Context, limit time.Duration, ok func() erro
 			return fmt.Errorf("%s ended at once; the end of its log:\n%s", p.name, tail(p.log.Name()))
 		case <-stop:
 			return fmt.Errorf("%s is not ready after %s: %w; the end of its log:\n%s", p.name, limit, err, tail(p.log.Name()))
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-func (p *processes) stop() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.agent.end(syscall.SIGTERM)
+// Stop ends both as the service manager would.
+func (p *Processes) Stop() {
+	p.StopAgent()
 	p.sandbox.end(syscall.SIGTERM)
 }
 
 func tail(file string) string {
-	b, err := os.ReadFile(file) //nolint:gosec // G304: the demo's own log
+	b, err := os.ReadFile(file) //nolint:gosec // G304: the stage's own log
 	if err != nil {
 		return err.Error()
 	}
 	lines := bytes.Split(bytes.TrimSpace(b), []byte("\n"))
 	return string(bytes.Join(lines[max(0, len(lines)-15):], []byte("\n")))
-}
-
-// freePorts finds loopback ports that nobody has. They are chosen once and kept,
-// so that the address stays the same from start to start.
-func freePorts(ctx context.Context, n int) ([]string, error) {
-	var ls []net.Listener
-	defer func() {
-		for _, l := range ls {
-			_ = l.Close()
-		}
-	}()
-	var out []string
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
-		}
-		ls = append(ls, l)
-		out = append(out, l.Addr().String())
-	}
-	return out, nil
 }

@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"context"
@@ -17,10 +17,10 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// kiosk is the customer's screen as a page would be: it follows the documents and
-// sends commands (docs/protocol-ui.md).
-type kiosk struct {
-	s    *setup
+// Kiosk is the customer's screen as a page would be: it follows the documents and
+// sends commands (docs/protocol-ui.md). One goroutine drives it.
+type Kiosk struct {
+	s    *Stage
 	http *http.Client
 
 	ws   *websocket.Conn
@@ -28,21 +28,22 @@ type kiosk struct {
 
 	mu      sync.Mutex // guards what follows
 	docs    map[string]json.RawMessage
-	results map[string]result
+	results map[string]Result
 	seen    []byte // every frame that came, to look for secrets in
 	moved   chan struct{}
 	lost    error
 }
 
-type result struct {
+// Result is the answer to a command.
+type Result struct {
 	OK    bool   `json:"ok"`
 	Code  string `json:"code"`
 	Field string `json:"field"`
 	Rule  string `json:"rule"`
 }
 
-// session is the part of the session document that the check looks at.
-type session struct {
+// Session is the part of the session document that drivers look at.
+type Session struct {
 	Session   string   `json:"session"`
 	State     string   `json:"state"`
 	Screen    string   `json:"screen"`
@@ -55,13 +56,14 @@ type session struct {
 	Reference string   `json:"reference"`
 }
 
-func newKiosk(ctx context.Context, s *setup) (*kiosk, error) {
+// Kiosk opens the screen with a ticket.
+func (s *Stage) Kiosk(ctx context.Context) (*Kiosk, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		return nil, fmt.Errorf("make a cookie jar: %w", err)
 	}
-	k := &kiosk{s: s, http: &http.Client{Jar: jar, Timeout: 10 * time.Second}}
-	url, err := s.ticket(ctx)
+	k := &Kiosk{s: s, http: &http.Client{Jar: jar, Timeout: 10 * time.Second}}
+	url, err := s.Ticket(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +73,7 @@ func newKiosk(ctx context.Context, s *setup) (*kiosk, error) {
 	return k, nil
 }
 
-func (k *kiosk) get(ctx context.Context, url string) (string, error) {
+func (k *Kiosk) get(ctx context.Context, url string) (string, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return "", err
@@ -93,10 +95,10 @@ func (k *kiosk) get(ctx context.Context, url string) (string, error) {
 
 var pageToken = regexp.MustCompile(`name="gardu-page" content="([^"]+)"`)
 
-// load loads the page anew and connects, as a browser does at the start and after
+// Load loads the page anew and connects, as a browser does at the start and after
 // each wipe.
-func (k *kiosk) load(ctx context.Context, lang string) error {
-	k.leave()
+func (k *Kiosk) Load(ctx context.Context, lang string) error {
+	k.Leave()
 	page, err := k.get(ctx, "http://"+k.s.Screen+"/")
 	if err != nil {
 		return fmt.Errorf("load the page: %w", err)
@@ -113,7 +115,7 @@ func (k *kiosk) load(ctx context.Context, lang string) error {
 	_ = resp.Body.Close()
 	k.mu.Lock()
 	k.ws, k.done, k.lost = ws, make(chan struct{}), nil
-	k.docs, k.results = map[string]json.RawMessage{}, map[string]result{}
+	k.docs, k.results = map[string]json.RawMessage{}, map[string]Result{}
 	k.moved = make(chan struct{}, 1)
 	k.mu.Unlock()
 	go k.read(ws, k.done)
@@ -123,7 +125,8 @@ func (k *kiosk) load(ctx context.Context, lang string) error {
 	return nil
 }
 
-func (k *kiosk) leave() {
+// Leave closes the connection, as a browser that is closed.
+func (k *Kiosk) Leave() {
 	if k.ws == nil {
 		return
 	}
@@ -132,7 +135,7 @@ func (k *kiosk) leave() {
 	k.ws = nil
 }
 
-func (k *kiosk) read(ws *websocket.Conn, done chan struct{}) {
+func (k *Kiosk) read(ws *websocket.Conn, done chan struct{}) {
 	defer close(done)
 	for {
 		_, b, err := ws.ReadMessage()
@@ -148,7 +151,7 @@ func (k *kiosk) read(ws *websocket.Conn, done chan struct{}) {
 			Type  string                     `json:"type"`
 			ID    string                     `json:"id"`
 			State map[string]json.RawMessage `json:"state"`
-			result
+			Result
 		}
 		if err := json.Unmarshal(b, &f); err == nil {
 			switch f.Type {
@@ -157,7 +160,7 @@ func (k *kiosk) read(ws *websocket.Conn, done chan struct{}) {
 					k.docs[t] = d
 				}
 			case "result":
-				k.results[f.ID] = f.result
+				k.results[f.ID] = f.Result
 			}
 		}
 		k.mu.Unlock()
@@ -165,14 +168,15 @@ func (k *kiosk) read(ws *websocket.Conn, done chan struct{}) {
 	}
 }
 
-func (k *kiosk) poke() {
+func (k *Kiosk) poke() {
 	select {
 	case k.moved <- struct{}{}:
 	default:
 	}
 }
 
-func (k *kiosk) session() (s session) {
+// Session is the newest session document.
+func (k *Kiosk) Session() (s Session) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if d, ok := k.docs["session"]; ok {
@@ -181,11 +185,11 @@ func (k *kiosk) session() (s session) {
 	return s
 }
 
-// until waits until ok is content with the documents.
-func (k *kiosk) until(ctx context.Context, limit time.Duration, what string, ok func(session) bool) (session, error) {
+// Until waits until ok is content with the documents.
+func (k *Kiosk) Until(ctx context.Context, limit time.Duration, what string, ok func(Session) bool) (Session, error) {
 	stop := time.After(limit)
 	for {
-		s := k.session()
+		s := k.Session()
 		if s.Screen != "" && ok(s) {
 			return s, nil
 		}
@@ -205,9 +209,9 @@ func (k *kiosk) until(ctx context.Context, limit time.Duration, what string, ok 
 	}
 }
 
-// screen waits for one of the named screens.
-func (k *kiosk) screen(ctx context.Context, names ...string) (session, error) {
-	return k.until(ctx, 25*time.Second, strings.Join(names, " or "), func(s session) bool {
+// WaitFor waits for one of the named screens.
+func (k *Kiosk) WaitFor(ctx context.Context, names ...string) (Session, error) {
+	return k.Until(ctx, 25*time.Second, strings.Join(names, " or "), func(s Session) bool {
 		for _, n := range names {
 			if s.State == n {
 				return true
@@ -217,19 +221,19 @@ func (k *kiosk) screen(ctx context.Context, names ...string) (session, error) {
 	})
 }
 
-// do sends one command on the present screen and waits for its result.
-func (k *kiosk) do(ctx context.Context, name string, args map[string]string) (result, error) {
-	s := k.session()
+// Do sends one command on the present screen and waits for its result.
+func (k *Kiosk) Do(ctx context.Context, name string, args map[string]string) (Result, error) {
+	s := k.Session()
 	id := rand.Text()
 	frame := map[string]any{"type": "command", "id": id, "session": s.Session, "screen": s.Screen, "name": name}
 	if args != nil {
 		frame["args"] = args
 	}
 	if err := k.ws.WriteJSON(frame); err != nil {
-		return result{}, fmt.Errorf("send %s: %w", name, err)
+		return Result{}, fmt.Errorf("send %s: %w", name, err)
 	}
-	var r result
-	_, err := k.until(ctx, 25*time.Second, "the result of "+name, func(session) bool {
+	var r Result
+	_, err := k.Until(ctx, 25*time.Second, "the result of "+name, func(Session) bool {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		var ok bool
@@ -242,17 +246,17 @@ func (k *kiosk) do(ctx context.Context, name string, args map[string]string) (re
 	return r, k.ws.WriteJSON(map[string]string{"type": "ack", "id": id})
 }
 
-// must is do for a command that has to be obeyed.
-func (k *kiosk) must(ctx context.Context, name string, args map[string]string) error {
-	r, err := k.do(ctx, name, args)
+// Must is Do for a command that has to be obeyed.
+func (k *Kiosk) Must(ctx context.Context, name string, args map[string]string) error {
+	r, err := k.Do(ctx, name, args)
 	if err == nil && !r.OK {
 		err = fmt.Errorf("command %s was refused: %s %s %s", name, r.Code, r.Field, r.Rule)
 	}
 	return err
 }
 
-// frames returns every byte the agent sent to the screen.
-func (k *kiosk) frames() []byte {
+// Frames returns every byte the agent sent to the screen.
+func (k *Kiosk) Frames() []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return append([]byte(nil), k.seen...)

@@ -1,4 +1,4 @@
-package main
+package stage
 
 import (
 	"bytes"
@@ -11,10 +11,13 @@ import (
 	"time"
 )
 
-// platforms is the sandbox's control interface (cmd/sandbox/README.md).
-type platforms struct{ addr string }
+// Platforms is the sandbox's control interface (cmd/sandbox/README.md).
+type Platforms struct{ addr string }
 
-func (p platforms) call(ctx context.Context, method, path string, body, into any) error {
+// Platforms is the platforms' side of the stage.
+func (s *Stage) Platforms() Platforms { return Platforms{s.Control} }
+
+func (p Platforms) call(ctx context.Context, method, path string, body, into any) error {
 	var in io.Reader
 	if body != nil {
 		b, err := json.Marshal(body)
@@ -48,7 +51,8 @@ func (p platforms) call(ctx context.Context, method, path string, body, into any
 	return nil
 }
 
-type fault struct {
+// Fault is what a platform is to do wrong.
+type Fault struct {
 	Provider  string `json:"provider"`
 	Operation string `json:"operation,omitempty"`
 	Kind      string `json:"kind"`
@@ -57,19 +61,33 @@ type fault struct {
 	DelayMS   int    `json:"delay_ms,omitempty"`
 }
 
-func (p platforms) fault(ctx context.Context, f fault) error {
+// Fault lets a platform misbehave.
+func (p Platforms) Fault(ctx context.Context, f Fault) error {
 	return p.call(ctx, http.MethodPost, "/fault", f, nil)
 }
 
-func (p platforms) clear(ctx context.Context) error {
+// Clear ends every fault.
+func (p Platforms) Clear(ctx context.Context) error {
 	return p.call(ctx, http.MethodPost, "/clear", struct{}{}, nil)
 }
 
-func (p platforms) link(ctx context.Context, phone string) error {
+// Link completes the binding page of a phone, as its owner would.
+func (p Platforms) Link(ctx context.Context, phone string) error {
 	return p.call(ctx, http.MethodPost, "/link", map[string]string{"phone": phone}, nil)
 }
 
-func (p platforms) otp(ctx context.Context, phone string) (string, error) {
+// SetCustomer says whether a phone is linked.
+func (p Platforms) SetCustomer(ctx context.Context, phone string, linked bool) error {
+	return p.call(ctx, http.MethodPost, "/customer", map[string]any{"phone": phone, "linked": linked}, nil)
+}
+
+// Reset begins with empty books and without faults.
+func (p Platforms) Reset(ctx context.Context) error {
+	return p.call(ctx, http.MethodPost, "/reset", struct{}{}, nil)
+}
+
+// OTP is the newest one-time password sent to a phone.
+func (p Platforms) OTP(ctx context.Context, phone string) (string, error) {
 	var a struct {
 		OTP string `json:"otp"`
 	}
@@ -77,8 +95,8 @@ func (p platforms) otp(ctx context.Context, phone string) (string, error) {
 	return a.OTP, err
 }
 
-// effect is something that happened to a customer.
-type effect struct {
+// Effect is something that happened to a customer, as the sandbox counts it.
+type Effect struct {
 	Operation string `json:"operation"`
 	Identity  string `json:"identity"`
 	Subject   string `json:"subject"`
@@ -86,17 +104,18 @@ type effect struct {
 	PINDigest string `json:"pin_digest"`
 }
 
-func (p platforms) effects(ctx context.Context) ([]effect, error) {
+// Effects is everything that happened to customers so far.
+func (p Platforms) Effects(ctx context.Context) ([]Effect, error) {
 	var a struct {
-		Effects []effect `json:"effects"`
+		Effects []Effect `json:"effects"`
 	}
 	err := p.call(ctx, http.MethodGet, "/effects", nil, &a)
 	return a.Effects, err
 }
 
-// count says how often something happened to a customer.
-func (p platforms) count(ctx context.Context, operation, subject string) (int, error) {
-	all, err := p.effects(ctx)
+// Count says how often something happened to a customer.
+func (p Platforms) Count(ctx context.Context, operation, subject string) (int, error) {
+	all, err := p.Effects(ctx)
 	n := 0
 	for _, e := range all {
 		if e.Operation == operation && e.Subject == subject {
@@ -106,7 +125,8 @@ func (p platforms) count(ctx context.Context, operation, subject string) (int, e
 	return n, err
 }
 
-func (p platforms) violations(ctx context.Context) ([]string, error) {
+// Violations is which rules of theirs the platforms saw broken.
+func (p Platforms) Violations(ctx context.Context) ([]string, error) {
 	var a struct {
 		Violations []struct {
 			Text string `json:"text"`
