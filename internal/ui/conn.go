@@ -242,11 +242,7 @@ func (c *conn) drain() {
 // after it has sent the closing frame.
 func (c *conn) write(wake <-chan struct{}, first []byte, cur cursor) {
 	if wake == nil {
-		select {
-		case q := <-c.quit:
-			c.bye(q)
-		case <-c.done:
-		}
+		c.last()
 		return
 	}
 	tick, ping := time.NewTicker(c.s.times.Tick), time.NewTicker(c.s.times.Ping)
@@ -265,6 +261,7 @@ func (c *conn) write(wake <-chan struct{}, first []byte, cur cursor) {
 		var err error
 		select {
 		case <-c.done:
+			c.last()
 			return
 		case q := <-c.quit:
 			c.bye(q)
@@ -282,6 +279,21 @@ func (c *conn) write(wake <-chan struct{}, first []byte, cur cursor) {
 			c.s.log.Debug("screen frame not written", "error", err)
 			_ = c.ws.SetReadDeadline(time.Now())
 			return
+		}
+	}
+}
+
+// last waits for the reason to close or the end of the reader. Where both are
+// there, the other side is still told the reason.
+func (c *conn) last() {
+	select {
+	case q := <-c.quit:
+		c.bye(q)
+	case <-c.done:
+		select {
+		case q := <-c.quit:
+			c.bye(q)
+		default:
 		}
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,10 @@ type rig struct {
 	log    *logBuffer
 	stop   func()
 	served chan error
+	// patience is how long a page waits for what should come; in a bubble, where
+	// time is free, longer than any limit of a screen.
+	patience time.Duration
+	atEnd    func() // lets an engine go that hangs
 }
 
 type logBuffer struct {
@@ -61,17 +66,24 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// newRig serves on a real socket.
+// newRig serves on a real socket. Goodbye is short there.
 func newRig(t testing.TB, change func(*ui.Options)) *rig {
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
-	return rigOn(t, ln, new(net.Dialer).DialContext, change)
+	return rigOn(t, ln, new(net.Dialer).DialContext, func(o *ui.Options) {
+		o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 400 * time.Millisecond}
+		if change != nil {
+			change(o)
+		}
+	})
 }
 
 // newBubbleRig serves over pipes in memory, which testing/synctest can wait for.
 func newBubbleRig(t testing.TB, change func(*ui.Options)) *rig {
 	ln := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
-	return rigOn(t, ln, ln.dial, change)
+	r := rigOn(t, ln, ln.dial, change)
+	r.patience = 24 * time.Hour
+	return r
 }
 
 func rigOn(t testing.TB, ln net.Listener, dial func(context.Context, string, string) (net.Conn, error), change func(*ui.Options)) *rig {
@@ -88,7 +100,7 @@ func rigOn(t testing.TB, ln net.Listener, dial func(context.Context, string, str
 	require.NoError(t, err)
 	engine.Tell(server.RequestChanged, server.LinkChanged)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &rig{t: t, server: server, engine: engine, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1)}
+	r := &rig{t: t, server: server, engine: engine, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1), patience: 20 * time.Second}
 	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	r.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var once sync.Once
@@ -248,10 +260,11 @@ type sessionDoc struct {
 // page is a client that behaves like the page: it follows the documents,
 // acknowledges results and names the screen it means.
 type page struct {
-	t    testing.TB
-	ws   *websocket.Conn
-	mu   sync.Mutex
-	cond *sync.Cond
+	t        testing.TB
+	ws       *websocket.Conn
+	patience time.Duration
+	mu       sync.Mutex
+	cond     *sync.Cond
 
 	docs    map[string]json.RawMessage
 	epoch   string
@@ -260,8 +273,9 @@ type page struct {
 	frames  int
 	ended   error
 	seen    bytes.Buffer // every byte the agent sent
-	n       int
 }
+
+var commandN atomic.Int64 // command ids are used once, whatever page sends them
 
 // open goes all the way from a ticket to a connected page.
 func (r *rig) open() *page {
@@ -272,7 +286,7 @@ func (r *rig) open() *page {
 func (r *rig) openWith(cookie, token, epoch string, since uint64) *page {
 	ws, _, err := r.socket(cookie, nil)
 	require.NoError(r.t, err)
-	p := &page{t: r.t, ws: ws, docs: map[string]json.RawMessage{}, results: map[string]frame{}}
+	p := &page{t: r.t, ws: ws, patience: r.patience, docs: map[string]json.RawMessage{}, results: map[string]frame{}}
 	p.cond = sync.NewCond(&p.mu)
 	hello := map[string]any{"type": "hello", "token": token, "lang": "id"}
 	if epoch != "" {
@@ -326,10 +340,10 @@ func (p *page) read() {
 // by itself; a bubble deadlocks loudly.
 func (p *page) until(what string, cond func() bool) {
 	p.t.Helper()
-	timer := time.AfterFunc(20*time.Second, func() {
+	timer := time.AfterFunc(p.patience, func() {
 		p.mu.Lock()
 		if p.ended == nil {
-			p.ended = fmt.Errorf("waited 20 s for: %s", what)
+			p.ended = fmt.Errorf("waited too long for: %s", what)
 		}
 		p.cond.Broadcast()
 		p.mu.Unlock()
@@ -396,8 +410,7 @@ func (p *page) at(want ui.State) sessionDoc {
 func (p *page) send(name string, args map[string]string) string {
 	p.t.Helper()
 	s := p.session()
-	p.n++
-	id := fmt.Sprintf("c-%s-%d", s.Session[:8], p.n)
+	id := fmt.Sprintf("c-%d", commandN.Add(1))
 	p.sendAs(id, s.Session, s.Screen, name, args)
 	return id
 }

@@ -91,9 +91,14 @@ function plain(app, extra = [], rows = []) {
 
 function attract(app) {
   return {
+    shape: 'alone',
     say: [h('div', { class: 'welcome' }, icon('hand', 'sign'), title(app), lines(app))],
     act: [buttons(app)],
   };
+}
+
+function goodbye(app) {
+  return { shape: 'alone', say: [h('div', { class: 'welcome' }, title(app), lines(app))], act: [] };
 }
 
 function outOfService(app) {
@@ -272,6 +277,7 @@ function receipt(app) {
 
 const builders = {
   ATTRACT: attract,
+  GOODBYE: goodbye,
   OUT_OF_SERVICE: outOfService,
   HOME: home,
   IDENT: ident,

@@ -25,6 +25,7 @@ type Engine struct {
 	last     string
 	errs     map[string][]error
 	gates    map[string]chan struct{}
+	deaf     map[string]bool
 	counts   map[string]int
 	changed  func(*txn.Request)
 	link     func(txn.Link)
@@ -34,7 +35,7 @@ type Engine struct {
 func New() *Engine {
 	e := &Engine{
 		policies: Policies(), links: map[string]txn.Link{}, requests: map[string]*txn.Request{}, keys: map[string]string{},
-		secrets: map[string]*secret.Value{}, errs: map[string][]error{}, gates: map[string]chan struct{}{}, counts: map[string]int{},
+		secrets: map[string]*secret.Value{}, errs: map[string][]error{}, gates: map[string]chan struct{}{}, deaf: map[string]bool{}, counts: map[string]int{},
 	}
 	for _, p := range e.policies {
 		e.links[p.Provider] = txn.Link{Provider: p.Provider, Known: true, Up: true, Since: time.Now()}
@@ -96,6 +97,15 @@ func (e *Engine) Hold(method string) (release func()) {
 	}
 }
 
+// Hang is Hold for an engine that does not keep to its context either.
+func (e *Engine) Hang(method string) (release func()) {
+	release = e.Hold(method)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.deaf[method] = true
+	return release
+}
+
 // Count is how often a method was called.
 func (e *Engine) Count(method string) int {
 	e.mu.Lock()
@@ -106,13 +116,17 @@ func (e *Engine) Count(method string) int {
 func (e *Engine) enter(ctx context.Context, method string) error {
 	e.mu.Lock()
 	e.counts[method]++
-	gate := e.gates[method]
+	gate, deaf := e.gates[method], e.deaf[method]
 	var err error
 	if q := e.errs[method]; len(q) > 0 {
 		err, e.errs[method] = q[0], q[1:]
 	}
 	e.mu.Unlock()
-	if gate != nil {
+	switch {
+	case gate == nil:
+	case deaf:
+		<-gate
+	default:
 		select {
 		case <-gate:
 		case <-ctx.Done():
