@@ -90,7 +90,7 @@ func verdict(all []finding) error {
 
 func (a *app) checkToken(ctx context.Context, set *settings, add func(finding, error)) {
 	log := slog.New(slog.DiscardHandler)
-	ag := &agent{set: set, log: log}
+	ag := newAgent(set, log)
 	keys, err := set.openKeystore(log)
 	if err == nil {
 		ag.keys = keys
@@ -106,7 +106,7 @@ func (a *app) checkToken(ctx context.Context, set *settings, add func(finding, e
 	for _, r := range set.roles() {
 		add(finding{What: "key " + r.name, Token: true, Detail: r.uri}, ag.tryRole(ctx, r))
 	}
-	offers, err := ag.offers(ctx)
+	offers, _, err := ag.offers(ctx)
 	if err != nil {
 		add(finding{What: "providers", Token: true}, err)
 		return

@@ -31,7 +31,7 @@ func (s *settings) roles() []role {
 		}
 	}
 	if p := s.Netzme; p != nil {
-		all = append(all, role{"netzme snap-sign", p.SignKey, keystore.KindRSA2048, false})
+		all = append(all, role{"netzme snap-sign", p.SignKey, keystore.KindRSA2048, true})
 		if p.Mode == snap.Symmetric {
 			all = append(all, role{"netzme snap-secret", p.SecretKey, keystore.KindHMAC, true})
 		}

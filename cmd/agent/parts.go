@@ -15,6 +15,8 @@ import (
 	"path/filepath"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"gardu/internal/audit"
 	"gardu/internal/config"
 	"gardu/internal/keystore"
@@ -62,12 +64,17 @@ func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 	})
 }
 
-// offers builds the providers. A provider whose key is missing does not take the
-// others along: its operations are switched off and say why.
-func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
-	if ag.offered != nil {
-		return ag.offered, nil
+// openAudit opens the audit record where it is not open yet.
+func (ag *agent) openAudit(ctx context.Context) (err error) {
+	if ag.audit == nil {
+		ag.audit, err = audit.Open(ctx, audit.Options{Path: ag.set.Audit.Path, Who: agentName, Log: ag.log})
 	}
+	return err
+}
+
+// offers builds the providers. One that cannot be built does not take the others
+// along: its operations are switched off and say why, and off counts it.
+func (ag *agent) offers(ctx context.Context) (_ []txn.Offer, off int, _ error) {
 	var all []txn.Offer
 	add := func(policies []txn.Policy, p txn.Provider, err error) {
 		if err != nil {
@@ -81,32 +88,33 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 				pol.Settle = d
 			}
 			if err != nil {
-				pol.Enabled, pol.Why = false, err.Error()+"; then restart gardu"
+				pol.Enabled, pol.Why = false, err.Error()
 			}
 			all = append(all, txn.Offer{Policy: pol, Provider: p})
 		}
 		if err != nil {
+			off++
 			ag.log.Error("operations are switched off", "provider", policies[0].Provider, "error", err)
 		}
 	}
 	if s := ag.set.Finpay; s != nil {
 		p, err := ag.finpay(ctx, s)
 		if passing(ctx, err) {
-			return nil, err
+			return nil, 0, err
 		}
 		add(snap.FinpayPolicies(), p, err)
 	}
 	if s := ag.set.Netzme; s != nil {
 		p, err := ag.netzme(ctx, s)
 		if passing(ctx, err) {
-			return nil, err
+			return nil, 0, err
 		}
 		add(snap.NetzmePolicies(), p, err)
 	}
 	if s := ag.set.Prepaid; s != nil {
 		p, err := ag.prepaid(ctx, s)
 		if passing(ctx, err) {
-			return nil, err
+			return nil, 0, err
 		}
 		policies := []txn.Policy{{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Settle: 15 * time.Minute}}
 		if err == nil {
@@ -114,8 +122,19 @@ func (ag *agent) offers(ctx context.Context) ([]txn.Offer, error) {
 		}
 		add(policies, p, err)
 	}
-	ag.offered = all
-	return all, nil
+	return all, off, nil
+}
+
+// once takes something from the token by its URI, or gives what was taken before.
+func once[T any](taken map[string]T, uri string, take func(string) (T, error)) (T, error) {
+	if v, ok := taken[uri]; ok {
+		return v, nil
+	}
+	v, err := take(uri)
+	if err == nil {
+		taken[uri] = v
+	}
+	return v, err
 }
 
 // passing reports whether an error may be gone at the next try, so that nothing
@@ -132,7 +151,7 @@ func passing(ctx context.Context, err error) bool {
 // that a missing key is found now and not by the first customer.
 func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (snap.Keys, error) {
 	var k snap.Keys
-	s, err := ag.keys.Signer(sign)
+	s, err := once(ag.signers, sign, func(u string) (*keystore.Signer, error) { return ag.keys.Signer(u) })
 	if err != nil {
 		return k, err
 	}
@@ -144,7 +163,7 @@ func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (sn
 		k.Transaction = s
 		return k, nil
 	}
-	m, err := ag.keys.MAC(secretURI)
+	m, err := once(ag.macs, secretURI, func(u string) (*keystore.MAC, error) { return ag.keys.MAC(u) })
 	if err != nil {
 		return k, err
 	}
@@ -180,7 +199,7 @@ func (ag *agent) netzme(ctx context.Context, s *netzmeSettings) (*snap.Netzme, e
 }
 
 func (ag *agent) prepaid(ctx context.Context, s *prepaidSettings) (*prepaid.Provider, error) {
-	key, err := ag.keys.Cipher(s.EnvelopeKey)
+	key, err := once(ag.ciphers, s.EnvelopeKey, func(u string) (*keystore.Cipher, error) { return ag.keys.Cipher(u) })
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +245,7 @@ func (ag *agent) checkProviders() error {
 func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
 	key, err := cookieKey(filepath.Join(filepath.Dir(ag.set.Admin.Socket), "screen.key"))
 	if err != nil {
-		return nil, err
+		ag.log.Warn("the screen's cookie key is not kept; after a restart every screen needs a new ticket", "error", err)
 	}
 	o := ui.Options{
 		Listener: l, Brand: ag.set.Screen.Brand, PxPerMM: ag.set.Screen.PxPerMM,
@@ -239,18 +258,33 @@ func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
 }
 
 // cookieKey keeps the key of the screen's cookie in the runtime directory, so that
-// a screen survives a restart of the agent and not one of the machine.
+// a screen survives a restart of the agent and not one of the machine. Only a file
+// of our own that nobody else can read counts; where it cannot be kept, every
+// screen needs a new ticket after a restart, and that is all.
 func cookieKey(path string) ([]byte, error) {
 	const size = 32
-	if b, err := os.ReadFile(path); err == nil && len(b) == size { //nolint:gosec // G304: our own runtime file
-		return b, nil
+	if f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NOFOLLOW, 0); err == nil { //nolint:gosec // G304: our own runtime file
+		defer func() { _ = f.Close() }()
+		var st unix.Stat_t
+		b := make([]byte, size+1)
+		n, _ := f.Read(b)
+		if unix.Fstat(int(f.Fd()), &st) == nil && st.Uid == uint32(os.Geteuid()) && st.Mode&0o077 == 0 && n == size { //nolint:gosec // G115: a uid fits
+			return b[:size], nil
+		}
 	}
 	b := make([]byte, size)
 	_, _ = rand.Read(b)
-	if err := os.WriteFile(path, b, 0o600); err != nil {
-		return nil, fmt.Errorf("keep the screen's cookie key: %w; make the runtime directory writable for the service user", err)
+	fresh := path + ".new"
+	_ = os.Remove(fresh)
+	f, err := os.OpenFile(fresh, os.O_CREATE|os.O_EXCL|os.O_WRONLY|unix.O_NOFOLLOW, 0o600) //nolint:gosec // G304: likewise
+	if err != nil {
+		return b, err
 	}
-	return b, nil
+	_, werr := f.Write(b)
+	if err := errors.Join(werr, f.Close()); err != nil {
+		return b, err
+	}
+	return b, os.Rename(fresh, path)
 }
 
 // recorder writes the engine's acts into the audit record. No customer identifier

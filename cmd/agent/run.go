@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gardu/internal/admin"
 	"gardu/internal/audit"
@@ -42,8 +43,14 @@ type agent struct {
 	screen *ui.Server
 	staff  *staffList
 
-	keks    *journalKeys // taken from the token once, as are the offers
+	// What is taken from the token is taken once: the keystore tests it for as long
+	// as the program runs. The service's goroutine owns it.
+	keks    *journalKeys
+	signers map[string]*keystore.Signer
+	macs    map[string]*keystore.MAC
+	ciphers map[string]*keystore.Cipher
 	offered []txn.Offer
+	off     int // providers that could not be built
 
 	mu     sync.Mutex // guards engine
 	engine *txn.Engine
@@ -53,9 +60,17 @@ const (
 	retryFirst  = time.Second
 	retryMost   = 15 * time.Second
 	healthEvery = 10 * time.Second
+	mendEvery   = time.Minute // providers that are switched off are tried again this often
 )
 
-func (a *app) runAgent(ctx context.Context) error {
+func newAgent(set *settings, log *slog.Logger) *agent {
+	return &agent{
+		set: set, log: log,
+		signers: map[string]*keystore.Signer{}, macs: map[string]*keystore.MAC{}, ciphers: map[string]*keystore.Cipher{},
+	}
+}
+
+func (a *app) runAgent(ctx context.Context) (err error) {
 	set, err := loadSettings(a.config)
 	if err != nil {
 		return err
@@ -67,16 +82,20 @@ func (a *app) runAgent(ctx context.Context) error {
 	if err := set.makeFolders(); err != nil {
 		return err
 	}
-	ag := &agent{set: set, log: log}
+	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
+		return fmt.Errorf("forbid core dumps, which would hold PINs: %w", err)
+	}
+	ag := newAgent(set, log)
 	if set.Screen.Staff != "" {
 		if ag.staff, err = readStaff(set.Screen.Staff, log); err != nil {
 			return err
 		}
 	}
-	if ag.audit, err = audit.Open(ctx, audit.Options{Path: set.Audit.Path, Who: agentName, Log: log}); err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, ag.audit.Close()) }()
+	defer func() {
+		if ag.audit != nil {
+			err = errors.Join(err, ag.audit.Close())
+		}
+	}()
 	if ag.keys, err = set.openKeystore(log); err != nil {
 		return err
 	}
@@ -142,6 +161,9 @@ func (ag *agent) service(ctx context.Context) error {
 		if errors.As(err, &locked) {
 			return locked
 		}
+		if errors.Is(err, errMended) {
+			continue
+		}
 		if time.Since(started) > time.Minute {
 			wait, last = retryFirst, ""
 		}
@@ -162,6 +184,9 @@ func (ag *agent) service(ctx context.Context) error {
 
 // serveOnce serves until ctx ends or the journal fails.
 func (ag *agent) serveOnce(ctx context.Context) error {
+	if err := ag.openAudit(ctx); err != nil {
+		return err
+	}
 	if err := ag.keys.Ready(ctx); err != nil {
 		return err
 	}
@@ -177,16 +202,17 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
 		return err
 	}
-	offers, err := ag.offers(ctx)
-	if err != nil {
-		return err
+	if ag.offered == nil {
+		if ag.offered, ag.off, err = ag.offers(ctx); err != nil {
+			return err
+		}
 	}
 	behind := db.Behind()
 	if behind != "" {
 		ag.log.Error("operator alarm", "alarm", "the journal was put back from a copy; what may have been sent is in doubt", "detail", behind)
 	}
 	eng, err := txn.NewEngine(ctx, txn.Options{
-		Store: db, Identity: db.Identity(), Offers: offers, Audit: recorder{ag.audit}, Log: ag.log,
+		Store: db, Identity: db.Identity(), Offers: ag.offered, Audit: recorder{ag.audit}, Log: ag.log,
 		Limits: txn.Limits{CustomerHour: ag.set.Limits.CustomerHour, KioskHour: ag.set.Limits.KioskHour, InFlight: ag.set.Limits.InFlight},
 		Timing: ag.set.timing(), Behind: behind != "",
 		OnChange: ag.screen.RequestChanged, OnLink: ag.screen.LinkChanged,
@@ -207,11 +233,48 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	defer stop()
 	var watch sync.WaitGroup
 	watch.Go(func() { ag.watchHealth(runCtx, db) })
+	var mended []txn.Offer
+	off := ag.off
+	watch.Go(func() {
+		if mended, off = ag.watchOff(runCtx); mended != nil {
+			stop() // and begin again with what works now
+		}
+	})
 	err = eng.Run(runCtx)
 	stop()
 	watch.Wait()
 	ag.setEngine(nil)
+	if mended != nil && err == nil {
+		ag.offered, ag.off = mended, off
+		return errMended
+	}
 	return err
+}
+
+// errMended ends a service so that it begins again with more providers.
+var errMended = errors.New("a provider that was switched off works now")
+
+// watchOff tries providers that could not be built, so that a key imported or a
+// token mended while the agent runs is used without a restart. It returns new
+// offers when there is something to gain by them, nil when ctx ends.
+func (ag *agent) watchOff(ctx context.Context) ([]txn.Offer, int) {
+	if ag.off == 0 {
+		return nil, 0
+	}
+	t := time.NewTicker(mendEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, 0
+		case <-t.C:
+		}
+		offers, off, err := ag.offers(ctx)
+		if err == nil && off < ag.off {
+			ag.log.Info("providers work that were switched off", "still_off", off)
+			return offers, off
+		}
+	}
 }
 
 func (ag *agent) setEngine(e *txn.Engine) {
@@ -280,19 +343,33 @@ func oneKey(err error) bool {
 	return keystore.ClassOf(err) == keystore.ClassConfiguration
 }
 
+// hintOf is what staff can do, without the paths and names that are for the log:
+// what stands here goes to the page.
+func hintOf(err error) string {
+	var k *keystore.Error
+	if errors.As(err, &k) {
+		return k.Hint
+	}
+	var q *queue.Error
+	if errors.As(err, &q) {
+		return q.Hint
+	}
+	return "look at the agent's log"
+}
+
 // healthOf turns a failure into what the screen says.
 func healthOf(err error) ui.Health {
-	h := ui.Health{Reason: "internal", Hint: err.Error()}
+	h := ui.Health{Reason: "internal", Hint: hintOf(err)}
+	var q *queue.Error
 	switch {
+	case errors.As(err, &q), errors.Is(err, txn.ErrSeal), errors.Is(err, queue.ErrDown), errors.Is(err, queue.ErrWrongKEK):
+		h.Reason = "journal" // before the token: a wrong key for this journal is no absent token
 	case errors.Is(err, keystore.ErrPINLocked), errors.Is(err, keystore.ErrPINWrong), errors.Is(err, keystore.ErrPINUnusable):
 		h.Reason = "token_locked"
-	case keystore.ClassOf(err) != keystore.ClassNone:
+	case keystore.ClassOf(err) == keystore.ClassDevice, keystore.ClassOf(err) == keystore.ClassSession:
 		h.Reason = "token_absent"
-	default:
-		var q *queue.Error
-		if errors.As(err, &q) || errors.Is(err, txn.ErrSeal) || errors.Is(err, queue.ErrDown) {
-			h.Reason = "journal"
-		}
+	case keystore.ClassOf(err) != keystore.ClassNone:
+		h.Reason = "configuration"
 	}
 	return h
 }

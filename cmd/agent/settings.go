@@ -4,10 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"gardu/internal/config"
 	"gardu/internal/keystore"
@@ -182,8 +184,40 @@ func (s *settings) check() error {
 		return bad("token.pin_file", "stands beside pin_credential", "keep one of the two")
 	case s.Token.PINFile == "" && s.Token.PINCredential == "":
 		return bad("token.pin_credential", "is missing", "name the systemd credential (or pin_file) that holds the token's PIN")
-	case s.Screen.Listen == "":
-		return bad("screen.listen", "is empty", `give an address such as "127.0.0.1:8700"`)
+	case !loopbackAddress(s.Screen.Listen):
+		return bad("screen.listen", fmt.Sprintf("is %q, which is not 127.0.0.1 with a port", s.Screen.Listen), `give an address such as "127.0.0.1:8700"; the screen is never served to other machines`)
+	case utf8.RuneCountInString(s.Screen.Brand) < 1 || utf8.RuneCountInString(s.Screen.Brand) > 40:
+		return bad("screen.brand", "has no or more than 40 characters", "give the bank's name as customers read it")
+	case s.Screen.PxPerMM < 1 || s.Screen.PxPerMM > 20:
+		return bad("screen.px_per_mm", fmt.Sprintf("is %g", s.Screen.PxPerMM), "measure the screen and divide its width in pixels by its width in millimetres")
+	case s.Journal.MaxRequests < 0 || s.Journal.MaxRequests > 1_000_000:
+		return bad("journal.max_requests", fmt.Sprintf("is %d", s.Journal.MaxRequests), "give 1 to 1000000, or leave it out for 10000")
+	case s.Token.MinRSABits != 0 && s.Token.MinRSABits < 1024:
+		return bad("token.min_rsa_bits", fmt.Sprintf("is %d", s.Token.MinRSABits), "give 2048 or more; below 1024 nothing is verified")
+	}
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
+		{"limits.customer_hour", s.Limits.CustomerHour}, {"limits.kiosk_hour", s.Limits.KioskHour}, {"limits.in_flight", s.Limits.InFlight},
+	} {
+		if n.value < 0 {
+			return bad(n.key, fmt.Sprintf("is %d", n.value), "give a number above zero, or leave it out")
+		}
+	}
+	d := &s.Delivery
+	for _, n := range []struct {
+		key   string
+		value wire.Duration
+	}{
+		{"token.deadline", s.Token.Deadline}, {"delivery.retry_base", d.RetryBase}, {"delivery.retry_max", d.RetryMax},
+		{"delivery.readback_base", d.ReadbackBase}, {"delivery.readback_max", d.ReadbackMax}, {"delivery.call_timeout", d.CallTimeout},
+		{"delivery.probe_every", d.ProbeEvery}, {"delivery.hold", d.Hold}, {"delivery.drain", d.Drain}, {"delivery.link_stagger", d.LinkStagger},
+		{"delivery.quiet_time", d.QuietTime}, {"delivery.unresolved_after", d.UnresolvedAfter},
+	} {
+		if n.value < 0 {
+			return bad(n.key, "is negative", `give a duration such as "30s", or leave it out`)
+		}
 	}
 	for _, p := range []struct{ key, path string }{
 		{"journal.path", s.Journal.Path}, {"journal.key_dir", s.Journal.KeyDir}, {"audit.path", s.Audit.Path},
@@ -258,11 +292,18 @@ func (s *settings) checkProviders(bad func(key, problem, hint string) error) err
 	return nil
 }
 
+// loopbackAddress: 127.0.0.1 with a port, as ui demands.
+func loopbackAddress(addr string) bool {
+	ap, err := netip.ParseAddrPort(addr)
+	return err == nil && ap.Addr() == netip.AddrFrom4([4]byte{127, 0, 0, 1})
+}
+
 // makeFolders makes the folders that gardu writes to, where they are missing.
 func (s *settings) makeFolders() error {
+	// The socket's folder comes first: the key folder may lie below it, and would
+	// make it with rights that keep everybody else out.
 	for _, d := range []string{
-		filepath.Dir(s.Journal.Path), s.Journal.KeyDir, filepath.Dir(s.Audit.Path),
-		filepath.Dir(s.Admin.Socket), filepath.Dir(s.Token.Latch),
+		filepath.Dir(s.Admin.Socket), filepath.Dir(s.Journal.Path), s.Journal.KeyDir, filepath.Dir(s.Audit.Path), filepath.Dir(s.Token.Latch),
 	} {
 		mode := os.FileMode(0o750)
 		switch d {

@@ -34,6 +34,9 @@ import (
 const (
 	maxRequest = 64 << 10
 	patience   = 15 * time.Second
+	firstLine  = 2 * time.Second // for the request; who only holds a connection open is let go
+	maxConns   = 32              // at a time; others wait in the kernel's queue
+	acceptRest = 100 * time.Millisecond
 )
 
 // Peer is who is at the other end, by the kernel's word.
@@ -72,9 +75,10 @@ type Options struct {
 
 // Server answers on the socket.
 type Server struct {
-	o    Options
-	l    *net.UnixListener
-	work sync.WaitGroup
+	o     Options
+	l     *net.UnixListener
+	work  sync.WaitGroup
+	slots chan struct{}
 }
 
 type request struct {
@@ -113,7 +117,7 @@ func Listen(o Options) (*Server, error) {
 		_ = l.Close()
 		return nil, fmt.Errorf("open the admin socket to other users: %w", err)
 	}
-	return &Server{o: o, l: l}, nil
+	return &Server{o: o, l: l, slots: make(chan struct{}, maxConns)}, nil
 }
 
 // Serve answers until ctx ends, then waits for the answers under way.
@@ -122,22 +126,54 @@ func (s *Server) Serve(ctx context.Context) error {
 	defer stop()
 	defer s.work.Wait()
 	for {
+		select {
+		case s.slots <- struct{}{}:
+		case <-ctx.Done():
+			return nil
+		}
 		c, err := s.l.AcceptUnix()
-		if err != nil {
-			if ctx.Err() != nil {
-				return nil
+		switch {
+		case ctx.Err() != nil:
+			if err == nil {
+				_ = c.Close()
 			}
+			return nil
+		case err != nil && scarce(err):
+			// Out of descriptors or memory for the moment: that is no reason to end the agent.
+			s.o.Log.Warn("admin connection not accepted", "error", err)
+			<-s.slots
+			select {
+			case <-time.After(acceptRest):
+			case <-ctx.Done():
+			}
+			continue
+		case err != nil:
 			return fmt.Errorf("accept on the admin socket: %w", err)
 		}
-		s.work.Go(func() { s.serve(ctx, c) })
+		s.work.Go(func() {
+			defer func() { <-s.slots }()
+			s.serve(ctx, c)
+		})
 	}
+}
+
+// scarce reports whether an accept failed for want of something that others will
+// give back.
+func scarce(err error) bool {
+	for _, e := range []error{unix.EMFILE, unix.ENFILE, unix.ENOBUFS, unix.ENOMEM, unix.ECONNABORTED, unix.EINTR} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	defer func() { _ = c.Close() }()
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	_ = c.SetDeadline(time.Now().Add(patience))
+	_ = c.SetWriteDeadline(time.Now().Add(patience))
+	_ = c.SetReadDeadline(time.Now().Add(firstLine))
 	who, access, err := s.peer(c)
 	if err != nil {
 		s.o.Log.Warn("admin connection refused", "uid", who.UID, "error", err)
@@ -274,12 +310,12 @@ func Ask(ctx context.Context, path, verb string, args, dst any) error {
 	if err != nil {
 		return fmt.Errorf("write the request: %w", err)
 	}
-	if _, err := c.Write(append(b, '\n')); err != nil {
-		return fmt.Errorf("send to the agent: %w", err)
-	}
+	_, sent := c.Write(append(b, '\n'))
 	var r reply
+	// Who is refused is told before their request is read, so a failed write may
+	// have an answer all the same.
 	if err := json.NewDecoder(bufio.NewReader(c)).Decode(&r); err != nil {
-		return fmt.Errorf("read the agent's answer: %w", err)
+		return fmt.Errorf("speak with the agent: %w", errors.Join(sent, err))
 	}
 	if !r.OK {
 		return &AskError{r.Error, r.Hint}

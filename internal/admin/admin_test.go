@@ -100,6 +100,37 @@ func TestASecondAgentAndALeftover(t *testing.T) {
 	require.NoError(t, err)
 }
 
+func TestWhoOnlyHoldsAConnectionIsLetGo(t *testing.T) {
+	path := serve(t, admin.Options{})
+	var idle []net.Conn
+	for range 40 { // more than are served at a time
+		c, err := net.Dial("unix", path)
+		require.NoError(t, err)
+		idle = append(idle, c)
+	}
+	require.NoError(t, admin.Ask(t.Context(), path, "ticket", nil, nil), "served once the idle ones are let go")
+	for _, c := range idle {
+		require.NoError(t, c.Close())
+	}
+}
+
+func TestLackOfDescriptorsDoesNotEndTheServer(t *testing.T) {
+	path := serve(t, admin.Options{})
+	var was syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &was))
+	fds, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	c, err := net.Dial("unix", path)
+	require.NoError(t, err)
+	few := was
+	few.Cur = uint64(len(fds)) // what is open stays, nothing new opens
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &few))
+	time.Sleep(300 * time.Millisecond)
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_NOFILE, &was))
+	_ = c.Close()
+	require.NoError(t, admin.Ask(t.Context(), path, "ticket", nil, nil))
+}
+
 func TestNobodyAnswers(t *testing.T) {
 	err := admin.Ask(t.Context(), filepath.Join(t.TempDir(), "none"), "echo", nil, nil)
 	require.ErrorIs(t, err, admin.ErrNotRunning)
