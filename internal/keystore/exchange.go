@@ -22,7 +22,7 @@ var errUnsent = errors.New("not sent")
 
 type call struct {
 	reply chan reply // holds one
-	timer *time.Timer
+	due   time.Time  // when the worker must have answered
 }
 
 type reply struct {
@@ -38,7 +38,7 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &call{reply: make(chan reply, 1)}
+	c := &call{reply: make(chan reply, 1), due: time.Now().Add(deadline)}
 	p.mu.Lock()
 	if p.err != nil {
 		defer p.mu.Unlock()
@@ -46,8 +46,8 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	}
 	p.next++
 	id := p.next
-	c.timer = time.AfterFunc(deadline, func() { p.expire(id, deadline) })
 	p.pending[id] = c
+	p.watchUntil(c.due)
 	p.mu.Unlock()
 
 	if err := p.send(protocol.Head{ID: id, Code: op}, body); err != nil {
@@ -55,7 +55,6 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 			p.mu.Lock()
 			delete(p.pending, id)
 			p.mu.Unlock()
-			c.timer.Stop()
 			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
 		// run finds out why, and answers this call with the others.
@@ -90,9 +89,24 @@ func (p *process) open(r reply) ([]byte, error) {
 	return nil, &f
 }
 
-// expire kills a worker that has not answered request id in time, unless the
-// answer is there and nobody waits for it any more.
-func (p *process) expire(id uint32, deadline time.Duration) {
+// watchUntil has watch called at due, if nothing calls it before: one timer for
+// all requests, which is set anew once per deadline and not once per request. The
+// caller holds mu.
+func (p *process) watchUntil(due time.Time) {
+	if !p.watching.IsZero() && !due.Before(p.watching) {
+		return
+	}
+	p.watching = due
+	if p.timer == nil {
+		p.timer = time.AfterFunc(time.Until(due), p.watch)
+	} else {
+		p.timer.Reset(time.Until(due))
+	}
+}
+
+// watch kills a worker that has not answered in time. A request whose answer is
+// there and whose caller has left does not count.
+func (p *process) watch() {
 	select {
 	case p.lead <- struct{}{}:
 		if err := p.readReady(); err != nil {
@@ -101,15 +115,22 @@ func (p *process) expire(id uint32, deadline time.Duration) {
 		<-p.lead
 	default: // somebody reads
 	}
+	now := time.Now()
+	late := make(map[uint32]bool)
 	p.mu.Lock()
-	_, late := p.pending[id]
-	p.mu.Unlock()
-	if !late {
-		return
+	p.watching = time.Time{}
+	for id, c := range p.pending {
+		if c.due.After(now) {
+			p.watchUntil(c.due)
+		} else {
+			late[id] = true
+		}
 	}
-	p.log.Warn("token worker killed: no answer in time", "deadline", deadline)
-	p.end(fmt.Errorf("%w: another request did not end within %v", ErrWorkerLost, deadline),
-		id, fmt.Errorf("%w: %v", ErrTimeout, deadline))
+	p.mu.Unlock()
+	if len(late) > 0 {
+		p.log.Warn("token worker killed: no answer in time", "requests", len(late))
+		p.end(fmt.Errorf("%w: another request was not answered in time", ErrWorkerLost), late)
+	}
 }
 
 // send writes one frame, as a rule in one call.
@@ -245,7 +266,6 @@ func (p *process) deliver(f protocol.Frame) error {
 		return fmt.Errorf("%w: an answer to request %d, which is not under way", protocol.ErrFrame, f.ID)
 	}
 	if c != nil {
-		c.timer.Stop()
 		c.reply <- reply{status: f.Code, body: append([]byte(nil), f.Body...)}
 	}
 	if idle {

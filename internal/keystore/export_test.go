@@ -2,7 +2,6 @@ package keystore
 
 import (
 	"errors"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -49,7 +48,7 @@ func ReadAnswers(n uint32, b []byte) (answered int, err error) {
 	p := &process{fd: fds[0], pending: make(map[uint32]*call), in: make([]byte, 0, 64)}
 	calls := make([]*call, n)
 	for i := range calls {
-		calls[i] = &call{reply: make(chan reply, 1), timer: time.NewTimer(time.Hour)}
+		calls[i] = &call{reply: make(chan reply, 1)}
 		p.pending[uint32(i)+1] = calls[i] //nolint:gosec // few
 	}
 	go func() {

@@ -32,13 +32,15 @@ type process struct {
 	token   protocol.Token
 	ended   chan struct{} // closed when the process is gone
 
-	mu      sync.Mutex // guards the fields below
-	pending map[uint32]*call
-	next    uint32
-	err     error // why it takes no more calls
-	foreign error // what it said that is no answer
-	leaving bool  // told to end when nothing is under way
-	gone    bool  // wake is closed
+	mu       sync.Mutex // guards the fields below
+	pending  map[uint32]*call
+	next     uint32
+	err      error       // why it takes no more calls
+	foreign  error       // what it said that is no answer
+	leaving  bool        // told to end when nothing is under way
+	timer    *time.Timer // calls watch
+	watching time.Time   // when it does; zero when it does not
+	gone     bool        // wake is closed
 
 	wmu    sync.Mutex // guards writes to fd, out and closed
 	out    []byte
@@ -100,7 +102,7 @@ func (p *process) run(up chan<- error, theirs *os.File) {
 		why = fmt.Errorf("%w: %w (%s)", ErrWorkerLost, p.foreign, p.cmd.ProcessState)
 	}
 	p.mu.Unlock()
-	if told := p.end(why, 0, nil); !told {
+	if told := p.end(why, nil); !told {
 		p.log.Warn("token worker ended", "error", why, "uptime", time.Since(p.started).Round(time.Millisecond))
 	}
 }
@@ -120,9 +122,9 @@ func (p *process) release() {
 	p.mu.Unlock()
 }
 
-// end kills the process and answers every call under way with err, but the one
-// numbered id with its own. It reports whether the process was ended before.
-func (p *process) end(err error, id uint32, own error) (before bool) {
+// end kills the process and answers every call under way: the late ones with
+// ErrTimeout, the others with err. It reports whether the process was ended before.
+func (p *process) end(err error, late map[uint32]bool) (before bool) {
 	p.mu.Lock()
 	before = p.err != nil
 	if !before {
@@ -130,12 +132,14 @@ func (p *process) end(err error, id uint32, own error) (before bool) {
 	}
 	calls := p.pending
 	p.pending = make(map[uint32]*call)
+	if p.timer != nil {
+		p.timer.Stop()
+	}
 	p.mu.Unlock()
 	_ = p.cmd.Process.Kill()
-	for n, c := range calls {
-		c.timer.Stop()
-		if n == id && own != nil {
-			c.reply <- reply{err: own}
+	for id, c := range calls {
+		if late[id] {
+			c.reply <- reply{err: ErrTimeout}
 		} else {
 			c.reply <- reply{err: err}
 		}

@@ -13,14 +13,15 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// An operation that is faster than slowAfter is carried out by the goroutine
-// that reads, in turn, and the answers of what had arrived together are written
-// together. Before a slower one that goroutine starts another to go on reading:
-// the operation itself never waits for a thread to wake up, which would cost as
-// much as a whole HMAC.
+// An operation that is faster than quick is carried out by the goroutine that
+// reads, in turn, and the answers of what had arrived together are written
+// together. Before one that takes longer than slow, or one in between while
+// others wait, that goroutine starts another to go on reading: the operation
+// itself never waits for a thread to wake up, which would cost as much as a
+// whole HMAC.
 const (
-	slowAfter = 300 * time.Microsecond
-	fastBelow = 100 * time.Microsecond
+	quick = 300 * time.Microsecond
+	slow  = 2 * time.Millisecond
 )
 
 type server struct {
@@ -35,17 +36,16 @@ type server struct {
 	busy  sync.WaitGroup
 	done  chan error // gets the end of the reading
 
-	mu   sync.Mutex // guards slow
-	slow map[protocol.Op]bool
+	mu   sync.Mutex                    // guards took
+	took map[protocol.Op]time.Duration // by the last operation of its kind
 }
 
 func newServer(fd int) *server {
 	return &server{
 		fd: fd, in: make([]byte, 0, 16<<10), done: make(chan error, 1),
-		slow: map[protocol.Op]bool{
-			// These take tens of milliseconds at least, on any token.
-			protocol.OpDescribe: true, protocol.OpList: true,
-			protocol.OpGenerate: true, protocol.OpImport: true, protocol.OpDestroy: true,
+		took: map[protocol.Op]time.Duration{
+			protocol.OpDescribe: slow, protocol.OpList: slow, protocol.OpGenerate: slow,
+			protocol.OpImport: slow, protocol.OpDestroy: slow,
 		},
 	}
 }
@@ -85,14 +85,14 @@ func (s *server) serveReady() (handed bool, err error) {
 			return false, s.flush(out)
 		}
 		s.used += f.Size
-		slow := s.isSlow(f.Code)
-		if len(out) > 0 && (slow || time.Since(began) > slowAfter) {
+		aside := s.goesAside(f.Code)
+		if len(out) > 0 && (aside || time.Since(began) > quick) {
 			if err := s.flush(out); err != nil {
 				return false, err
 			}
 			out = out[:0]
 		}
-		if slow {
+		if aside {
 			s.aside(f)
 			return true, nil
 		}
@@ -232,24 +232,25 @@ func (s *server) hello(out []byte, body []byte) ([]byte, error) {
 	return tok.info.Append(out), nil
 }
 
-func (s *server) isSlow(op protocol.Op) bool {
+func (s *server) goesAside(op protocol.Op) bool {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.slow[op]
+	took := s.took[op]
+	s.mu.Unlock()
+	if took < quick || took >= slow {
+		return took >= slow
+	}
+	_, waiting, _ := protocol.Next(s.in[s.used:]) // an error is met in its turn
+	return waiting
 }
 
 // measured learns from how long an operation took. A first call also looks the
-// key up and may count as slow; the next ones put that right.
+// key up; the next ones put that right.
 func (s *server) measured(op protocol.Op, took time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch op {
 	case protocol.OpSign, protocol.OpMAC, protocol.OpEncrypt, protocol.OpDecrypt:
-		if took > slowAfter {
-			s.slow[op] = true
-		} else if took < fastBelow {
-			delete(s.slow, op)
-		}
+		s.took[op] = took
 	}
 }
 
