@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"path/filepath"
 
 	"gardu/internal/keystore/embedded"
 )
@@ -23,14 +24,10 @@ func runWorker([]string) int {
 // SHA-256, as in SHA256SUMS of the release.
 func workerIdentity() string { return "sha256:" + embedded.Sum()[:16] }
 
-// workerLauncher starts the worker that this program carries, from dir where it
-// cannot be started from memory.
-func (s *settings) workerLauncher(dir string, log *slog.Logger) (func() (*exec.Cmd, error), error) {
-	l, err := embedded.New(embedded.Options{
-		Dir: dir, Helper: s.Token.HelperPath, TrustHelper: s.Token.TrustModulePath, Log: log,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return l.Command, nil
+// workerLauncher starts the worker that this program carries.
+func (s *settings) workerLauncher(log *slog.Logger) func() (*exec.Cmd, error) {
+	return embedded.New(embedded.Options{
+		Dir:    filepath.Dir(s.Admin.Socket), // the runtime directory
+		Helper: s.Token.HelperPath, TrustHelper: s.Token.TrustModulePath, Log: log,
+	}).Command
 }
