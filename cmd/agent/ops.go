@@ -200,7 +200,7 @@ func (a *app) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print what program this is", Args: usage(cobra.NoArgs),
 		RunE: func(*cobra.Command, []string) error {
-			v := map[string]string{"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH}
+			v := map[string]string{"version": version, "go": runtime.Version(), "os": runtime.GOOS, "arch": runtime.GOARCH, "worker": workerIdentity()}
 			if b, ok := debug.ReadBuildInfo(); ok {
 				for _, s := range b.Settings {
 					if s.Key == "vcs.revision" {
@@ -211,7 +211,7 @@ func (a *app) versionCommand() *cobra.Command {
 			if a.json {
 				return a.printJSON(v)
 			}
-			_, err := fmt.Fprintf(a.out, "gardu %s (%s %s/%s)\n", v["version"], v["go"], v["os"], v["arch"])
+			_, err := fmt.Fprintf(a.out, "gardu %s (%s %s/%s, token worker %s)\n", v["version"], v["go"], v["os"], v["arch"], v["worker"])
 			return err
 		},
 	}

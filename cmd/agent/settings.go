@@ -54,6 +54,7 @@ type tokenSettings struct {
 	Environment     []string      `toml:"environment"` // NAME=value, for the module
 	Deadline        wire.Duration `toml:"deadline"`
 	MinRSABits      int           `toml:"min_rsa_bits"`
+	HelperPath      string        `toml:"helper_path"`       // a release's worker as a file, where nothing that gardu writes is executed
 	TrustModulePath bool          `toml:"trust_module_path"` // demonstrations only
 }
 
@@ -178,6 +179,8 @@ func (s *settings) check() error {
 		return bad("kiosk.number", fmt.Sprintf("is %d", s.Kiosk.Number), fmt.Sprintf("give this kiosk's own number, 1 to %d", txn.MaxKiosk))
 	case !filepath.IsAbs(s.Token.Module):
 		return bad("token.module", "is not an absolute path", "name the PKCS#11 module, such as /usr/lib/softhsm/libsofthsm2.so")
+	case s.Token.HelperPath != "" && !filepath.IsAbs(s.Token.HelperPath):
+		return bad("token.helper_path", "is not an absolute path", "name the token-worker file that came with this release, such as /usr/lib/gardu/token-worker")
 	case s.Token.Token == "":
 		return bad("token.token", "is missing", `name the token, such as "pkcs11:token=gardu"`)
 	case s.Token.PINFile != "" && s.Token.PINCredential != "":
@@ -327,7 +330,8 @@ func (s *settings) openKeystore(log *slog.Logger) (*keystore.Store, error) {
 	}
 	return keystore.Open(keystore.Options{
 		Module: s.Token.Module, InitReserved: s.Token.InitReserved, TrustModulePath: s.Token.TrustModulePath,
-		Token: s.Token.Token, PIN: pin, LatchPath: s.Token.Latch,
+		Launcher: s.workerLauncher(log),
+		Token:    s.Token.Token, PIN: pin, LatchPath: s.Token.Latch,
 		Env: s.Token.Environment, Deadline: time.Duration(s.Token.Deadline), MinRSABits: s.Token.MinRSABits, Log: log,
 	})
 }

@@ -82,6 +82,7 @@ func TestWrongSettingsNameFileLineAndKey(t *testing.T) {
 		{"negative count", `# max_requests = 10000`, `max_requests = -1`, "journal.max_requests", "is -1"},
 		{"negative duration", `# call_timeout = "30s"`, `call_timeout = "-5s"`, "delivery.call_timeout", "is negative"},
 		{"scale", `px_per_mm = 4.03 `, `px_per_mm = 0.0 `, "screen.px_per_mm", "measure the screen"},
+		{"relative helper", `# helper_path = ""`, `helper_path = "token-worker"`, "token.helper_path", "is not an absolute path"},
 		{"relative path", `path = "/var/lib/gardu/audit.log"`, `path = "audit.log"`, "audit.path", "is not an absolute path"},
 		{"same KEK", "object=journal-pin-kek", "object=journal-kek", "journal.pin_kek", "same key as journal.kek"},
 		{"bad URI", `kek = "pkcs11:object=journal-kek"`, `kek = "journal-kek"`, "journal.kek", ""},
