@@ -18,7 +18,7 @@ import (
 // Preview says whether a request would be accepted, with the errors of Accept,
 // and stores nothing. It lets the screen refuse before the customer types a PIN.
 func (e *Engine) Preview(ctx context.Context, op Operation, fields map[string]string) error {
-	of, err := e.offer(op, fields)
+	of, err := e.check(op, fields)
 	if err != nil {
 		return err
 	}
@@ -33,7 +33,8 @@ func (e *Engine) Preview(ctx context.Context, op Operation, fields map[string]st
 	})
 }
 
-func (e *Engine) offer(op Operation, fields map[string]string) (*Offer, error) {
+// check holds what was entered against what is offered.
+func (e *Engine) check(op Operation, fields map[string]string) (*Offer, error) {
 	of := e.offers[op]
 	switch {
 	case of == nil:
@@ -101,7 +102,7 @@ func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
 	if n.Key == "" {
 		return nil, ErrNoKey
 	}
-	of, err := e.offer(n.Operation, n.Fields)
+	of, err := e.check(n.Operation, n.Fields)
 	if err != nil {
 		return nil, err
 	}
@@ -293,7 +294,7 @@ func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, o
 		e.volatile[r.ID] = s.Copy()
 	}
 	pl = &place{r: r, old: old, done: make(chan struct{}), unknown: make(chan struct{})}
-	pl.entry = e.ix.put(r, e.timing.Retain)
+	pl.entry = e.put(r)
 	pl.entry.busy, pl.entry.place = true, pl
 	e.ix.keys[r.Key] = keyed{id: r.ID, content: r.Content, place: pl}
 	e.ix.accepted(r.Customer, r.Created)
@@ -305,7 +306,7 @@ var closed = func() chan struct{} { c := make(chan struct{}); close(c); return c
 // entered goes on with a request that is on disk.
 func (e *Engine) entered(ctx context.Context, pl *place, r *Request) {
 	e.mu.Lock()
-	e.ix.put(r, e.timing.Retain)
+	e.put(r)
 	if pl.old != nil {
 		pl.old.superseded = true
 	}
@@ -328,6 +329,7 @@ func (e *Engine) withdraw(pl *place) {
 	delete(e.ix.seqs, pl.r.ID)
 	delete(e.ix.keys, pl.r.Key)
 	e.ix.unaccept(pl.r.Customer)
+	e.wakeLine(pl.r.Customer)
 	e.mu.Unlock()
 	close(pl.done)
 	if pl.old != nil {

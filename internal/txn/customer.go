@@ -22,8 +22,8 @@ func (e *Engine) Supply(ctx context.Context, id string, otp *secret.Value) (*Req
 	}
 	var after time.Duration
 	defer func() { e.release(en, after) }()
-	of := e.offers[r.Operation]
-	if of == nil || of.Policy.OTP == nil {
+	of := e.offer(r.Operation)
+	if of.Policy.OTP == nil {
 		return nil, ErrTooLate
 	}
 	if err := of.Policy.OTP.Check(otp.Bytes()); err != nil {

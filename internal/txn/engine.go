@@ -123,6 +123,19 @@ func NewEngine(ctx context.Context, o Options) (*Engine, error) {
 	return e, nil
 }
 
+// offer is the offer of an operation. One that is not offered any more has no
+// provider, and its requests end by time.
+func (e *Engine) offer(op Operation) *Offer {
+	if of := e.offers[op]; of != nil {
+		return of
+	}
+	return &Offer{Policy: Policy{Operation: op, Settle: withdrawn, NotThere: Rejected}}
+}
+
+// withdrawn is when a doubt about an operation that is not offered any more goes
+// to an operator.
+const withdrawn = 15 * time.Minute
+
 // Run serves until ctx ends, then lets calls under way finish for Timing.Drain
 // and returns. It returns nil after a clean stop.
 func (e *Engine) Run(ctx context.Context) error {

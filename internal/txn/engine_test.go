@@ -499,7 +499,7 @@ func TestRequestsOfOneCustomerGoOutInOrder(t *testing.T) {
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		require.Equal(t, 23, b.platform.sent())
-		require.Equal(t, 8, b.platform.most, "as many customers at a time as the limit, and no more")
+		require.Equal(t, 8, b.platform.peak(), "as many customers at a time as the limit, and no more")
 		var mine []string
 		for _, o := range order {
 			if o != string(txn.FinpayResetPIN) || len(mine) == 1 {

@@ -26,6 +26,7 @@ type shelf struct {
 	serial  uint64
 	items   map[uint64][]byte
 	secrets map[string][]byte
+	gets    int
 	addErr  func(r *txn.Request) (stored bool, err error)
 	before  func(r *txn.Request) // of Add, without the lock
 	delErr  func() error
@@ -104,6 +105,7 @@ func (s *shelf) Delete(_ context.Context, seqs []uint64) error {
 func (s *shelf) Get(_ context.Context, seq uint64) (*txn.Request, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.gets++
 	js, ok := s.items[seq]
 	if !ok {
 		return nil, txn.ErrNotFound
@@ -153,6 +155,9 @@ func (s *shelf) Serial(context.Context) (uint64, error) {
 // set changes the shelf's errors while the engine runs.
 func (s *shelf) set(f func(s *shelf)) { s.mu.Lock(); f(s); s.mu.Unlock() }
 
+// looks is how often a record was read.
+func (s *shelf) looks() int { s.mu.Lock(); defer s.mu.Unlock(); return s.gets }
+
 // held is how many secrets the store keeps.
 func (s *shelf) held() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.secrets) }
 
@@ -162,6 +167,7 @@ type platform struct {
 	down     bool
 	submit   func(ctx context.Context, c txn.Call) txn.Answer
 	inquire  func(c txn.Call) txn.Answer
+	probe    func() error
 	calls    []txn.Call
 	secrets  []string
 	reads    int
@@ -212,17 +218,31 @@ func (p *platform) Inquire(_ context.Context, c txn.Call) txn.Answer {
 
 func (p *platform) Probe(context.Context) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	p.probes++
-	if p.down {
+	down, f := p.down, p.probe
+	p.mu.Unlock()
+	switch {
+	case down:
 		return errors.New("down")
+	case f != nil:
+		return f()
 	}
 	return nil
 }
 
+// deaf is a platform that cannot be probed.
+type deaf struct{ p *platform }
+
+func (d deaf) Submit(ctx context.Context, c txn.Call) txn.Answer  { return d.p.Submit(ctx, c) }
+func (d deaf) Inquire(ctx context.Context, c txn.Call) txn.Answer { return d.p.Inquire(ctx, c) }
+
 func (p *platform) set(f func(p *platform)) { p.mu.Lock(); f(p); p.mu.Unlock() }
 
 func (p *platform) sent() int { p.mu.Lock(); defer p.mu.Unlock(); return len(p.calls) }
+
+func (p *platform) peak() int { p.mu.Lock(); defer p.mu.Unlock(); return p.most }
+
+func (p *platform) readbacks() int { p.mu.Lock(); defer p.mu.Unlock(); return p.reads }
 
 func ok() txn.Answer {
 	return txn.Answer{Outcome: txn.HasSucceeded, Code: "2000000", HTTPStatus: 200}
@@ -280,6 +300,8 @@ type bench struct {
 	engine   *txn.Engine
 	opts     txn.Options
 	policies []txn.Policy
+	noProbe  bool   // the platform cannot be probed
+	without  string // a provider that could not be built
 	stop     context.CancelFunc
 	done     chan struct{}
 
@@ -305,7 +327,14 @@ func (b *bench) start() {
 	o := b.opts
 	o.Store, o.Audit = b.shelf, b.ledger
 	for _, p := range b.policies {
-		o.Offers = append(o.Offers, txn.Offer{Policy: p, Provider: b.platform})
+		of := txn.Offer{Policy: p, Provider: b.platform}
+		if b.noProbe {
+			of.Provider = deaf{b.platform}
+		}
+		if p.Provider == b.without {
+			of.Provider = nil
+		}
+		o.Offers = append(o.Offers, of)
 	}
 	o.OnChange = func(r *txn.Request) { b.mu.Lock(); b.changes = append(b.changes, r); b.mu.Unlock() }
 	ctx, cancel := context.WithCancel(b.t.Context())

@@ -17,9 +17,10 @@ type entry struct {
 	state    State
 	await    Await
 	step     int
+	reason   Reason
 	everSent bool
-	expires  time.Time
 	due      time.Time // NotBefore of the record
+	ends     time.Time // when time alone ends the present state
 	busy     bool      // one goroutine is at it; nobody else may touch the record
 	place    *place    // while it is on its way to the disk
 	// superseded: a newer request has its place, and it is not sent any more. The
@@ -104,7 +105,7 @@ func newIndex() index {
 }
 
 // put brings the index up to date with a record that is on disk.
-func (x *index) put(r *Request, retain time.Duration) *entry {
+func (x *index) put(r *Request, p *Policy, retain time.Duration) *entry {
 	x.seqs[r.ID] = r.Seq
 	x.keys[r.Key] = keyed{id: r.ID, content: r.Content}
 	if r.Cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
@@ -136,8 +137,8 @@ func (x *index) put(r *Request, retain time.Duration) *entry {
 		e.seq = r.Seq
 		x.join(e)
 	}
-	e.state, e.await, e.step, e.expires, e.due = r.State, r.Await, r.Step, r.Expires, r.NotBefore
-	e.everSent = r.EverSent()
+	e.state, e.await, e.step, e.reason = r.State, r.Await, r.Step, r.Reason
+	e.due, e.ends, e.everSent = r.NotBefore, endOf(r, p), r.EverSent()
 	return e
 }
 
@@ -170,13 +171,15 @@ func (x *index) leave(e *entry) {
 	x.line[e.customer] = l
 }
 
-// head reports whether it is e's turn among the requests of its customer.
+// head reports whether it is e's turn among the requests of its customer: nobody
+// before it blocks, and no call of a later one is under way.
 func (x *index) head(e *entry) bool {
+	before := true
 	for _, o := range x.line[e.customer] {
-		if o == e {
-			return true
-		}
-		if o.blocks() {
+		switch {
+		case o == e:
+			before = false
+		case before && o.blocks(), o.state == Sending:
 			return false
 		}
 	}

@@ -11,9 +11,10 @@ import (
 // to look again where they may not. The engine's mutex guards it.
 type line struct {
 	Link
-	prober   Prober // nil where the provider has none
-	fails    int    // in a row
-	silent   int    // calls in a row that got no answer at all
+	prober   Prober    // nil where the provider has none
+	trial    time.Time // without a prober: a call is finding out, and no other goes out before
+	fails    int       // in a row
+	silent   int       // calls in a row that got no answer at all
 	lastUsed time.Time
 }
 
@@ -28,10 +29,28 @@ func (l *line) allows(now time.Time) bool {
 		return true
 	}
 	// Without a probe the next call itself must be the one that finds out.
-	return l.prober == nil && !now.Before(l.NextTry)
+	return l.prober == nil && !now.Before(l.NextTry) && !now.Before(l.trial)
+}
+
+// try notes that a call is on its way over a line that is not known to be up.
+func (l *line) try(t Timing, now time.Time) {
+	if l.Known && !l.Up {
+		l.trial = now.Add(t.Call)
+	}
+}
+
+// bound reports whether the provider asked to be left alone, or a person has to
+// look at it first. Only time or an operator ends that: the answer to a call that
+// was under way says nothing against it.
+func (l *line) bound(now time.Time) bool {
+	return l.Known && !l.Up && (l.Held || l.Reason == ReasonThrottled) && now.Before(l.NextTry)
 }
 
 func (l *line) up(now time.Time) (changed bool) {
+	l.trial = time.Time{}
+	if l.bound(now) {
+		return false
+	}
 	changed = !l.Known || !l.Up
 	if changed {
 		l.Since = now
@@ -42,7 +61,16 @@ func (l *line) up(now time.Time) (changed bool) {
 }
 
 func (l *line) down(why Reason, next time.Time, held bool, now time.Time) (changed bool) {
-	changed = !l.Known || l.Up || l.Reason != why || l.Held != held
+	l.trial = time.Time{}
+	if l.bound(now) {
+		if !held && (l.Held || why != ReasonThrottled) {
+			return false
+		}
+		if l.NextTry.After(next) {
+			next = l.NextTry
+		}
+	}
+	changed = !l.Known || l.Up || l.Reason != why || l.Held != held || !l.NextTry.Equal(next)
 	if !l.Known || l.Up {
 		l.Since = now
 	}
@@ -57,14 +85,10 @@ func (l *line) learn(a Answer, t Timing, now time.Time) bool {
 	switch {
 	case a.Hold:
 		return l.down(a.Reason, now.Add(t.Hold), true, now)
-	case a.Outcome == NotSent && (a.Reason == ReasonLinkDown || a.Reason == ReasonLinkUntrusted):
+	case a.Outcome == NotSent && linkReason(a.Reason):
 		return l.down(a.Reason, now.Add(backoff(t.RetryBase, t.RetryMax, l.fails)), false, now)
 	case a.Outcome == NotSent && a.Reason == ReasonThrottled:
-		wait := min(a.RetryAfter, t.RetryAfter)
-		if wait <= 0 {
-			wait = backoff(t.RetryBase, t.RetryMax, l.fails)
-		}
-		return l.down(a.Reason, now.Add(wait), false, now)
+		return l.down(a.Reason, now.Add(patience(a, t, l.fails)), false, now)
 	case a.HTTPStatus > 0:
 		return l.up(now)
 	case a.Outcome == Unknown:
@@ -73,8 +97,12 @@ func (l *line) learn(a Answer, t Timing, now time.Time) bool {
 			return l.down(ReasonNoAnswer, now.Add(backoff(t.RetryBase, t.RetryMax, l.fails)), false, now)
 		}
 	}
+	l.trial = time.Time{}
 	return false
 }
+
+// linkReason reports whether a request waits for nothing but the link.
+func linkReason(r Reason) bool { return r == ReasonLinkDown || r == ReasonLinkUntrusted }
 
 // watch looks at one provider's link for as long as ctx lives: at once, then
 // whenever a link that is down may be tried again, and now and then while no
@@ -173,10 +201,11 @@ func (e *Engine) wakeProvider(name string) {
 		if en.busy || of == nil || of.Policy.Provider != name {
 			continue
 		}
-		if en.state == Queued || of.Policy.Readback && en.await == "" {
+		switch {
+		case en.state == Queued && (en.reason == "" || linkReason(en.reason)), en.state == InDoubt, en.state == Pending && en.await == "":
 			en.due = wake
 		}
-		if en.at >= 0 && en.wake.After(wake) {
+		if en.wake.After(wake) {
 			e.ix.schedule(en, wake)
 		}
 	}

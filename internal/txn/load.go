@@ -46,12 +46,7 @@ func (e *Engine) load(ctx context.Context) error {
 
 // settleStart reports whether it changed the record.
 func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) bool {
-	of := e.offers[r.Operation]
-	if of == nil {
-		of = new(Offer)
-		of.Policy = Policy{Operation: r.Operation, Settle: 15 * time.Minute, NotThere: Rejected}
-	}
-	p := &of.Policy
+	p := &e.offer(r.Operation).Policy
 	if settleRestart(r, p, e.timing, now) {
 		return true
 	}
@@ -84,7 +79,7 @@ func needsSecret(r *Request, p *Policy) bool {
 }
 
 func (e *Engine) adopt(r *Request, now time.Time) {
-	en := e.ix.put(r, e.timing.Retain)
+	en := e.put(r)
 	if r.Reason != ReasonSuperseded && now.Sub(r.Created) < limitWindow {
 		e.ix.accepted(r.Customer, r.Created)
 	}
@@ -115,7 +110,7 @@ func (e *Engine) dropTwins(ctx context.Context, now time.Time) error {
 		if err := e.store.Update(ctx, r, nil); err != nil {
 			return fmt.Errorf("supersede request %s: %w", en.id, err)
 		}
-		e.ix.put(r, e.timing.Retain)
+		e.put(r)
 	}
 	return nil
 }

@@ -54,42 +54,52 @@ func (e *Engine) askLimbo(ctx context.Context, now time.Time) {
 }
 
 // dueAt is when something can be done for the entry: not before its own time,
-// its turn, and a link, but never after it expires. e.mu is held.
+// its turn, and a link, but never after time alone ends its state. e.mu is held.
 func (e *Engine) dueAt(en *entry, now time.Time) time.Time {
-	far := now.Add(idle)
 	if en.stale || en.superseded {
 		return now
 	}
+	of := e.offer(en.op)
+	due := en.due
 	switch en.state {
 	case Queued:
-		if !en.expires.After(now) {
+		switch free := e.free(of, now); {
+		case !free && refuses(&of.Policy, en.step):
 			return now
+		case !free, !e.ix.head(en):
+			due = now.Add(idle)
 		}
-		due := en.due
-		if l := e.lineOf(en); l == nil || !l.allows(now) {
-			due = far
-		}
-		if !e.ix.head(en) {
-			due = far
-		}
-		if en.expires.Before(due) {
-			due = en.expires
-		}
-		return due
 	case Pending, InDoubt:
-		return en.due
+		switch {
+		case en.await == AwaitOTP, !canAsk(of):
+			due = en.ends
+		case !e.free(of, now):
+			due = now.Add(idle)
+		}
 	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
+		return now.Add(idle)
 	}
-	return far
+	if en.ends.Before(due) {
+		return en.ends
+	}
+	return due
 }
 
-// lineOf is the line to the provider of an entry's operation, or nil.
-func (e *Engine) lineOf(en *entry) *line {
-	if of := e.offers[en.op]; of != nil {
-		return e.lines[of.Policy.Provider]
-	}
-	return nil
+// free reports whether a call to the provider of an offer may go out. e.mu is held.
+func (e *Engine) free(of *Offer, now time.Time) bool {
+	l := e.lines[of.Policy.Provider]
+	return of.Provider != nil && l != nil && l.allows(now)
 }
+
+// canAsk reports whether the provider can be asked what became of a request.
+func canAsk(of *Offer) bool {
+	_, ok := of.Provider.(Inquirer)
+	return ok && of.Policy.Readback
+}
+
+// refuses reports whether a request of which nothing was sent may not even wait
+// for the link.
+func refuses(p *Policy, step int) bool { return p.Enabled && !p.HoldOffline && step == 1 }
 
 // claim makes the caller the only one who may touch the entry's record. e.mu is held.
 func (e *Engine) claim(en *entry) {
@@ -150,24 +160,30 @@ func (e *Engine) poke() {
 	}
 }
 
+// wakeLine has a look at every request of a customer: it may be the turn of one
+// of them. e.mu is held.
+func (e *Engine) wakeLine(customer string) {
+	now := time.Now()
+	for _, o := range e.ix.line[customer] {
+		if !o.busy {
+			e.ix.schedule(o, now)
+		}
+	}
+	e.poke()
+}
+
+// put brings the index up to date with a record that is on disk. e.mu is held.
+func (e *Engine) put(r *Request) *entry {
+	return e.ix.put(r, &e.offer(r.Operation).Policy, e.timing.Retain)
+}
+
 // changed brings the index up to date with a record that is on disk and tells
 // who listens. The caller has claimed the entry.
 func (e *Engine) changed(r *Request) {
 	e.mu.Lock()
-	e.ix.put(r, e.timing.Retain)
-	if r.State == Queued || r.State == Sending {
-		e.mu.Unlock()
-	} else {
-		// Whoever waited for this customer's turn may go now.
-		now := time.Now()
-		for _, o := range e.ix.line[r.Customer] {
-			if o.id != r.ID && !o.busy {
-				e.ix.schedule(o, now)
-			}
-		}
-		e.mu.Unlock()
-		e.poke()
-	}
+	e.put(r)
+	e.wakeLine(r.Customer)
+	e.mu.Unlock()
 	if r.State != Queued && r.State != Sending {
 		e.wipeVolatile(r.ID)
 	}

@@ -21,12 +21,10 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		}
 		return
 	}
-	of := e.offers[r.Operation]
-	if of == nil {
-		of = &Offer{}
-	}
+	of := e.offer(r.Operation)
 	p := &of.Policy
 	now := time.Now()
+	free := e.tryLine(of, now)
 	if e.catchUp(ctx, en, r, p, now) {
 		after = 0
 		if en.stale {
@@ -39,22 +37,33 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		after = e.save(ctx, en, r)
 		return
 	}
-	if settleTime(r, p, now) {
+	if settleTime(r, p, free && canAsk(of), now) {
 		after = e.save(ctx, en, r)
 		return
 	}
-	if of.Provider == nil {
-		return // configured once and no more, or its key is missing: an operator sees it wait
-	}
-	switch r.State {
-	case Queued:
+	switch {
+	case !free && r.State == Queued && refuses(p, r.Step) && !r.EverSent():
+		closeAs(r, Cancelled, ReasonOfflineRefused, now)
+		after = e.save(ctx, en, r)
+	case !free: // the link went between the look and now; or the provider could not be built, and an operator sees it wait
+		after = e.timing.RetryBase
+	case r.State == Queued:
 		after = e.send(ctx, en, r, of)
-	case Pending, InDoubt:
-		if r.Await != AwaitOTP && p.Readback {
-			after = e.inquire(ctx, en, r, of)
-		}
-	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
+	case (r.State == Pending || r.State == InDoubt) && r.Await != AwaitOTP && canAsk(of):
+		after = e.inquire(ctx, en, r, of)
 	}
+}
+
+// tryLine reports whether a call may go out, and where nobody knows whether the
+// line is up lets this one find out.
+func (e *Engine) tryLine(of *Offer, now time.Time) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if !e.free(of, now) {
+		return false
+	}
+	e.lines[of.Policy.Provider].try(e.timing, now)
+	return true
 }
 
 // catchUp deals with a record that is newer than the index: a transition of which
@@ -188,13 +197,8 @@ func (e *Engine) finish(ctx context.Context, en *entry, r *Request) time.Duratio
 
 // inquire asks the provider what became of a request.
 func (e *Engine) inquire(ctx context.Context, en *entry, r *Request, of *Offer) time.Duration {
-	q, ok := of.Provider.(Inquirer)
-	if !ok {
-		e.log.Error("policy promises a read-back that the provider does not have", "operation", r.Operation)
-		return e.timing.RetryMax
-	}
 	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
-	a := q.Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
+	a := of.Provider.(Inquirer).Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
 	cancel()
 	if ctx.Err() != nil {
 		return 0 // stopping; an inquiry cut short says nothing

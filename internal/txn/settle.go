@@ -75,11 +75,7 @@ func settleNotSent(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 	case !now.Before(r.Expires):
 		expire(r, now)
 	default:
-		wait := backoff(t.RetryBase, t.RetryMax, r.Tries)
-		if a.RetryAfter > 0 {
-			wait = min(a.RetryAfter, t.RetryAfter)
-		}
-		r.State, r.Reason, r.NotBefore = Queued, a.Reason, now.Add(wait)
+		r.State, r.Reason, r.NotBefore = Queued, a.Reason, now.Add(patience(a, t, r.Tries))
 		r.Tries++
 	}
 }
@@ -166,10 +162,7 @@ func settleInquiry(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 		r.Code = a.Code
 	}
 	onPage := r.State == Pending && r.Await == AwaitLink
-	from := r.DoubtFrom
-	if onPage {
-		from = r.AwaitTill
-	}
+	from := doubtSince(r)
 	switch a.Outcome {
 	case HasSucceeded:
 		closeAs(r, Succeeded, ReasonConfirmed, now)
@@ -205,33 +198,49 @@ func notThere(r *Request, p *Policy, onPage bool, now time.Time) {
 	}
 }
 
-// settleTime makes of a request what the mere passing of time does, and reports
-// whether it did anything.
-func settleTime(r *Request, p *Policy, now time.Time) bool {
-	switch r.State {
-	case Queued:
-		if r.MayHaveBeenSent() || now.Before(r.Expires) {
-			return false
-		}
-		expire(r, now)
-		return true
-	case Pending:
-		if r.Await == AwaitOTP && !now.Before(r.AwaitTill) {
-			closeAs(r, Expired, ReasonOTPTimeout, now)
-			return true
-		}
-		if r.Await == "" && !p.Readback && !now.Before(r.DoubtFrom.Add(p.Settle)) {
-			closeAs(r, Unresolved, ReasonNoReadback, now)
-			return true
-		}
-	case InDoubt:
-		if !p.Readback && !now.Before(r.DoubtFrom.Add(p.Settle)) {
-			closeAs(r, Unresolved, ReasonNoReadback, now)
-			return true
-		}
-	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
+// endOf is when time alone ends the present state of an open request.
+func endOf(r *Request, p *Policy) time.Time {
+	switch {
+	case r.State == Queued:
+		return r.Expires
+	case r.State == Pending && r.Await == AwaitOTP:
+		return r.AwaitTill
 	}
-	return false
+	return doubtSince(r).Add(p.Settle)
+}
+
+// doubtSince is from when quiet time and time to settle count: while the customer
+// is on their page there is nothing to doubt.
+func doubtSince(r *Request) time.Time {
+	if r.State == Pending && r.Await == AwaitLink {
+		return r.AwaitTill
+	}
+	return r.DoubtFrom
+}
+
+// settleTime makes of a request what the mere passing of time does, and reports
+// whether it did anything:
+//
+//	queued, nothing possibly sent  | expired after its time
+//	pending, awaiting an OTP       | expired after the OTP's time
+//	pending otherwise, in doubt    | unresolved after Settle, where nobody can be asked
+//
+// Where somebody can be asked, the last read-back decides.
+func settleTime(r *Request, p *Policy, canAsk bool, now time.Time) bool {
+	if !r.State.Open() || now.Before(endOf(r, p)) {
+		return false
+	}
+	switch {
+	case r.State == Queued && !r.MayHaveBeenSent():
+		expire(r, now)
+	case r.State == Pending && r.Await == AwaitOTP:
+		closeAs(r, Expired, ReasonOTPTimeout, now)
+	case (r.State == Pending || r.State == InDoubt) && !canAsk:
+		closeAs(r, Unresolved, ReasonNoReadback, now)
+	default:
+		return false
+	}
+	return true
 }
 
 // settleRestart makes of a request what the agent finds when it starts: an

@@ -48,3 +48,13 @@ func backoff(base, limit time.Duration, n int) time.Duration {
 	}
 	return base/8 + time.Duration(rand.Int64N(int64(d)))
 }
+
+// patience is how long to wait after an answer: as long as it asks for, within
+// bounds, else with backoff. A provider that asks for no wait at all is given one,
+// since it would be asked again in a tight loop.
+func patience(a Answer, t Timing, n int) time.Duration {
+	if a.RetryAfter <= 0 {
+		return backoff(t.RetryBase, t.RetryMax, n)
+	}
+	return max(min(a.RetryAfter, t.RetryAfter), t.RetryBase)
+}
