@@ -440,6 +440,11 @@ func (d *desk) doOTP(c *command) *Result {
 				return refusal(codeTooLate)
 			}
 			d.log.Error("one-time password not stored", "session", d.s.id, "request", id, "error", err)
+			if errors.Is(err, txn.ErrStoreUnknown) {
+				// It may be stored and go out: to ask for the code again would be a lie.
+				d.noteUnsure(id)
+				return refusal(codeUnsure)
+			}
 			if d.s.state == OTP || d.s.state == OTPBad {
 				d.s.notice = textKey(d.s.state, "notice.unsaved")
 			}
@@ -463,9 +468,21 @@ func (d *desk) doCancel(c *command) *Result {
 				return refusal(codeTooLate)
 			}
 			d.log.Error("request not cancelled", "session", d.s.id, "request", id, "error", err)
+			if errors.Is(err, txn.ErrStoreUnknown) {
+				d.noteUnsure(id)
+				return refusal(codeUnsure)
+			}
 			return refusal(codeInternal)
 		}
 	})
+}
+
+// noteUnsure says that the journal does not know, and shows what it says next.
+func (d *desk) noteUnsure(id string) {
+	if key := textKey(d.s.state, "notice.unsure"); textTable[key].ID != "" {
+		d.s.notice = key
+	}
+	d.refresh(id)
 }
 
 func (d *desk) doWait(*command) *Result {

@@ -316,7 +316,7 @@ func TestKiosksOwnTrouble(t *testing.T) {
 }
 
 func TestOneTimePasswordThatWasNotStored(t *testing.T) {
-	r := newRig(t, func(o *ui.Options) { o.Timeouts.StoreAgain = time.Millisecond })
+	r := newRig(t, func(o *ui.Options) { o.Timeouts.StoreAgain, o.Timeouts.Call = time.Millisecond, time.Second })
 	p := r.open()
 	id := p.toWorking(r.engine, txn.FinpayUnbind)
 	r.engine.Move(id, uitest.Send)
@@ -325,6 +325,11 @@ func TestOneTimePasswordThatWasNotStored(t *testing.T) {
 	r.engine.Fail("Supply", errors.New("disk"))
 	require.Equal(t, "internal", p.try("submit_otp", "otp", canaryOTP).Code)
 	require.Equal(t, "OTP.notice.unsaved", p.session().Notice)
+	for range 64 { // more often than it is asked again
+		r.engine.Fail("Supply", txn.ErrStoreUnknown)
+	}
+	require.Equal(t, "unsure", p.try("submit_otp", "otp", canaryOTP).Code)
+	require.Equal(t, "OTP.notice.unsure", p.session().Notice, "it may be stored: to ask for it again would be a lie")
 	r.engine.Fail("Supply", txn.ErrTooLate)
 	r.engine.Move(id, func(q *txn.Request) { q.State, q.Reason, q.Await = txn.Expired, txn.ReasonOTPTimeout, "" })
 	p.at(ui.OTPExpired)
