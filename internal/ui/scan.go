@@ -153,6 +153,7 @@ func (s *scanner) bytes(limit int) ([]byte, error) {
 }
 
 // raw takes a string and returns what stands between its quotes, still escaped.
+// Its escapes are checked, so that what is only skipped is refused like what is read.
 func (s *scanner) raw() ([]byte, error) {
 	if err := s.eat('"'); err != nil {
 		return nil, err
@@ -164,7 +165,11 @@ func (s *scanner) raw() ([]byte, error) {
 			s.i++
 			return s.b[from : s.i-1], nil
 		case c == '\\':
-			s.i += 2
+			_, n, err := escape(s.b[s.i:])
+			if err != nil {
+				return nil, err
+			}
+			s.i += n
 		case c < 0x20:
 			return nil, errString
 		default:
@@ -183,53 +188,43 @@ func unquote(dst, raw []byte) ([]byte, error) {
 			i++
 			continue
 		}
-		if i+1 >= len(raw) {
-			return dst, errString
+		r, n, err := escape(raw[i:])
+		if err != nil {
+			return dst, err
 		}
-		c := raw[i+1]
-		i += 2
-		switch c {
-		case '"', '\\', '/':
-			dst = append(dst, c)
-		case 'b':
-			dst = append(dst, '\b')
-		case 'f':
-			dst = append(dst, '\f')
-		case 'n':
-			dst = append(dst, '\n')
-		case 'r':
-			dst = append(dst, '\r')
-		case 't':
-			dst = append(dst, '\t')
-		case 'u':
-			r, n, err := escaped(raw[i:])
-			if err != nil {
-				return dst, err
-			}
-			i += n
-			dst = utf8.AppendRune(dst, r)
-		default:
-			return dst, errString
-		}
+		i += n
+		dst = utf8.AppendRune(dst, r)
 	}
 	return dst, nil
 }
 
-// escaped reads what follows \u: four hex digits, or two surrogates.
-func escaped(raw []byte) (rune, int, error) {
-	r, ok := hex4(raw)
+var escapes = map[byte]rune{'"': '"', '\\': '\\', '/': '/', 'b': '\b', 'f': '\f', 'n': '\n', 'r': '\r', 't': '\t'}
+
+// escape reads one escape, which begins with a backslash: the character it
+// stands for and how many bytes it takes.
+func escape(raw []byte) (rune, int, error) {
+	if len(raw) < 2 {
+		return 0, 0, errString
+	}
+	if r, ok := escapes[raw[1]]; ok {
+		return r, 2, nil
+	}
+	if raw[1] != 'u' {
+		return 0, 0, errString
+	}
+	r, ok := hex4(raw[2:])
 	if !ok {
 		return 0, 0, errString
 	}
 	if !utf16.IsSurrogate(r) {
-		return r, 4, nil
+		return r, 6, nil
 	}
-	if len(raw) < 10 || raw[4] != '\\' || raw[5] != 'u' {
+	if len(raw) < 12 || raw[6] != '\\' || raw[7] != 'u' {
 		return 0, 0, errString
 	}
-	low, ok := hex4(raw[6:])
+	low, ok := hex4(raw[8:])
 	if both := utf16.DecodeRune(r, low); ok && both != utf8.RuneError {
-		return both, 10, nil
+		return both, 12, nil
 	}
 	return 0, 0, errString
 }
