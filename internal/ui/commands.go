@@ -243,10 +243,18 @@ func (d *desk) advance() {
 
 // needsStaff: the prepaid platform wants the card details validated before a
 // reset (Prepaid, Reset PIN); where staff do that, they do it here.
-func (d *desk) needsStaff() bool { return d.s.op == txn.PrepaidResetPIN && d.staff != nil }
+func (d *desk) needsStaff() bool {
+	p := d.policy(d.s.op)
+	return p != nil && p.StaffVerify
+}
 
 func (d *desk) doStaff(c *command) *Result {
 	code, staff := c.take(), d.staff
+	if staff == nil {
+		code.Wipe()
+		d.fail("disabled")
+		return refusal(codeDisabled)
+	}
 	return d.begin(c, func(ctx context.Context) func() *Result {
 		defer code.Wipe()
 		id, err := staff.VerifyStaff(ctx, code)

@@ -128,15 +128,32 @@ func TestThreeWrongStaffCodesEndTheAttempt(t *testing.T) {
 	require.Zero(t, r.engine.Count("Accept"))
 }
 
-func TestWithoutAStaffVerifierNobodyIsAsked(t *testing.T) {
-	r := newRig(t, func(o *ui.Options) { o.Staff = nil })
-	p := r.open()
-	p.at(ui.Attract)
-	p.do("start")
-	p.do("choose", "operation", string(txn.PrepaidResetPIN))
-	p.do("agree")
-	p.do("submit_fields", fieldsOf[txn.PrepaidResetPIN]...)
-	p.at(ui.PIN)
+func TestThePolicySaysWhetherStaffAreAsked(t *testing.T) {
+	t.Run("not asked where it does not want them", func(t *testing.T) {
+		r := newRig(t, nil)
+		r.engine.SetPolicy(txn.PrepaidResetPIN, func(p *txn.Policy) { p.StaffVerify = false })
+		r.server.SetEngine(r.engine)
+		p := r.open()
+		p.at(ui.Attract)
+		p.do("start")
+		p.do("choose", "operation", string(txn.PrepaidResetPIN))
+		p.do("agree")
+		p.do("submit_fields", fieldsOf[txn.PrepaidResetPIN]...)
+		p.at(ui.PIN)
+	})
+	t.Run("nobody passes where nobody can verify", func(t *testing.T) {
+		r := newRig(t, func(o *ui.Options) { o.Staff = nil })
+		p := r.open()
+		p.at(ui.Attract)
+		p.do("start")
+		p.do("choose", "operation", string(txn.PrepaidResetPIN))
+		p.do("agree")
+		p.do("submit_fields", fieldsOf[txn.PrepaidResetPIN]...)
+		p.at(ui.Verify)
+		require.Equal(t, "disabled", p.try("staff_code", "code", wrongStaff).Code)
+		p.at(ui.Fail)
+		require.Zero(t, r.engine.Count("Accept"))
+	})
 }
 
 func TestDecliningToWaitStoresNothing(t *testing.T) {

@@ -43,7 +43,7 @@ const (
 	cookieName = "gardu_screen"
 )
 
-// ErrCookieKey: the key for the screen's cookie is too short.
+// ErrCookieKey says that the key for the screen's cookie is too short.
 var ErrCookieKey = errors.New("the cookie key needs at least 32 bytes")
 
 func newDoor(life time.Duration, key []byte) (*door, error) {

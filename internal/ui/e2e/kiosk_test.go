@@ -152,10 +152,8 @@ func (k *kiosk) wait(what, expression string) {
 			return
 		}
 		if time.Now().After(deadline) {
-			k.mu.Lock()
-			defer k.mu.Unlock()
 			body, _ := chromedp.Run(k.ctx, chromedp.Evaluate[string](`document.body?.innerText ?? ''`))
-			k.t.Fatalf("waited for %s: %v\nconsole: %s\npage: %s", what, err, strings.Join(k.console, "\n"), body)
+			k.t.Fatalf("waited for %s: %v\nconsole: %s\npage: %s", what, err, strings.Join(k.said(), "\n"), body)
 		}
 		time.Sleep(15 * time.Millisecond)
 	}
@@ -257,9 +255,14 @@ const pictures = "../../../build/screens"
 // quietConsole wants nothing on the console. A favicon or a blocked script would show here.
 func (k *kiosk) quietConsole() {
 	k.t.Helper()
+	require.Empty(k.t, k.said())
+}
+
+// said is what stands on the console.
+func (k *kiosk) said() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	require.Empty(k.t, k.console)
+	return append([]string(nil), k.console...)
 }
 
 // historyLength is how many pages the tab remembers.

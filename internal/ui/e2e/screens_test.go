@@ -547,7 +547,7 @@ func TestReload(t *testing.T) {
 	k.at(ui.Done)
 	require.Equal(t, "en", js[string](k, `document.documentElement.lang`))
 	k.leave()
-	require.Equal(t, "", js[string](k, `document.cookie + JSON.stringify([...Object.keys(localStorage), ...Object.keys(sessionStorage)]).slice(1, -1)`), "nothing the page could read is kept")
+	require.Empty(t, js[string](k, `document.cookie + JSON.stringify([...Object.keys(localStorage), ...Object.keys(sessionStorage)]).slice(1, -1)`), "nothing the page could read is kept")
 	k.quietConsole()
 }
 

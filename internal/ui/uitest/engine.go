@@ -58,7 +58,7 @@ func Policies() []txn.Policy {
 			Fields: []txn.Field{{Name: "custIdMerchant", Min: 3, Max: 32}},
 		},
 		{
-			Operation: txn.PrepaidResetPIN, Provider: "prepaid", Enabled: true, Identity: "urn", Wait: 5 * time.Minute, ShortRef: true,
+			Operation: txn.PrepaidResetPIN, Provider: "prepaid", Enabled: true, StaffVerify: true, Identity: "urn", Wait: 5 * time.Minute, ShortRef: true,
 			Fields: []txn.Field{
 				{Name: "urn", Min: 8, Max: 11, Digits: true},
 				{Name: "last4Digits", Min: 4, Max: 4, Digits: true},
@@ -391,7 +391,7 @@ type Staff struct {
 	ID   string
 }
 
-// ErrStaffCode: the code is not the one.
+// ErrStaffCode says that the code is not the one.
 var ErrStaffCode = errors.New("the staff code is not right")
 
 // VerifyStaff is part of ui.StaffVerifier.
