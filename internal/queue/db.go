@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -75,18 +74,13 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
-	wit, witErr := readWitness(witnessPath(opt.Path))
 	if _, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) {
-		if wit != nil || witErr != nil {
+		if _, err := os.Lstat(witnessPath(opt.Path)); !errors.Is(err, fs.ErrNotExist) {
 			return nil, &Error{Op: "open journal", Path: opt.Path, Err: ErrVanished, Hint: hintVanish}
 		}
 		if err := create(ctx, &opt); err != nil {
 			return nil, err
 		}
-	}
-	if witErr != nil {
-		// It is written without a sync, so a power loss may spoil it.
-		opt.Log.Warn("witness is unreadable", "error", witErr)
 	}
 	h, err := openBolt(&opt)
 	if err != nil {
@@ -96,7 +90,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		opt: opt, dir: dir, line: newLine(), bolt: h,
 		finished: make(chan struct{}), keys: map[uint32]*dataKey{},
 	}
-	w, err := db.start(ctx, wit)
+	w, err := db.start(ctx)
 	if err != nil {
 		_ = h.Close()
 		return nil, err
@@ -110,8 +104,12 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 
 // start unseals what the journal needs, makes this run's data key and clears away
 // what a crash left behind.
-func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
+func (db *DB) start(ctx context.Context) (w *writer, err error) {
 	removeLeftovers(db.opt.Path)
+	wit, err := readWitness(witnessPath(db.opt.Path))
+	if err != nil && !errors.Is(err, errSpoiled) {
+		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hintWitness}
+	}
 	l, err := load(db.bolt)
 	if err != nil {
 		hint := hintDamaged
@@ -131,8 +129,8 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 	}
 	if why := wit.behind(db.id, &st); why != "" {
 		db.behind, st.behind = why, true
-		if wit.Journal == hex.EncodeToString(db.id[:]) {
-			st.seq, st.serial = max(st.seq, wit.Seq), max(st.serial, wit.Serial)
+		if wit != nil && wit.journal == db.id {
+			st.seq, st.serial, st.commits = max(st.seq, wit.seq), max(st.serial, wit.serial), max(st.commits, wit.commits)
 		}
 		// What the lost part of the journal sent is not known. With another salt no
 		// new external id can equal one of those.
@@ -141,7 +139,7 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 	}
 	db.salt = st.salt
 
-	w := &writer{db: db, index: l.index, state: st, onDisk: l.state, keks: map[uint32]string{}, made: make(chan *dataKey, 1)}
+	w = &writer{db: db, index: l.index, state: st, onDisk: l.state, keks: map[uint32]string{}, made: make(chan *dataKey, 1)}
 	for id, k := range l.keys {
 		w.keks[id] = k.kek
 	}
@@ -156,6 +154,15 @@ func (db *DB) start(ctx context.Context, wit *witness) (*writer, error) {
 	if err := w.firstCommit(); err != nil {
 		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err}
 	}
+	// From here on a copy of what was on the disk until now is known as one.
+	if w.wit, err = openWitness(witnessPath(db.opt.Path), w.witness()); err != nil {
+		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hintWitness}
+	}
+	defer func() {
+		if err != nil {
+			_ = w.wit.f.Close()
+		}
+	}()
 	wanted := map[string]bool{}
 	for _, e := range w.index.items {
 		wanted[e.file] = true
@@ -221,6 +228,7 @@ func (w *writer) firstCommit() error {
 	var sealed []byte
 	err := w.db.bolt.Update(func(tx *bbolt.Tx) error {
 		b.items, b.meta = tx.Bucket(bucketItems), tx.Bucket(bucketMeta)
+		b.state.commits++
 		if err := w.install(b); err != nil {
 			return err
 		}

@@ -8,9 +8,10 @@
 // operations and times, and whether one holds a secret; no customer identifier
 // stands in clear. Whoever changes a byte of a record makes it unreadable:
 // bbolt has no checksums over data, the seal is also the checksum. Whoever puts
-// a whole older file in its place is noticed by the witness file beside it
-// (DB.Behind). What cannot be noticed is one record replaced, inside a file that
-// is otherwise current, by its own older version under the same key.
+// a whole older file in its place is noticed by the witness file beside it, which
+// knows the number of the last commit (DB.Behind). What cannot be noticed is an
+// older file together with its own older witness, and one record replaced, inside
+// a file that is otherwise current, by its own older version under the same key.
 //
 // # A record
 //

@@ -155,18 +155,26 @@ func FuzzParseWrappedKey(f *testing.F) {
 }
 
 func FuzzParseWitness(f *testing.F) {
-	f.Add([]byte(`{"version":1,"journal":"000102030405060708090a0b0c0d0e0f","seq":3,"serial":1001}`))
-	f.Add([]byte(`{"version":2}`))
+	w := witness{journal: journalID{1, 2}, commits: 7, seq: 3, serial: 1001}
+	b := make([]byte, witnessBytes)
+	copy(b, w.encode())
+	f.Add(b[:slotBytes])
+	copy(b[slotEvery:], (&witness{commits: 8}).encode())
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if w, err := parseWitness(b); err == nil {
-			require.Len(t, w.Journal, 32)
+		w, err := parseWitness(b)
+		if err != nil {
+			require.ErrorIs(t, err, errSpoiled)
+			return
 		}
+		again := w.encode()
+		require.True(t, bytes.HasPrefix(b, again) || bytes.HasPrefix(b[slotEvery:], again))
 	})
 }
 
 func FuzzOpenState(f *testing.F) {
 	k := testKey(f, 9)
-	st := state{salt: 1, serial: 2, seq: 3, nextKey: 4, behind: true, stamp: []byte("stamp")}
+	st := state{salt: 1, serial: 2, seq: 3, commits: 5, nextKey: 4, behind: true, stamp: []byte("stamp")}
 	good := st.seal(k, journalID{1})
 	f.Add(good)
 	f.Add(good[:20])

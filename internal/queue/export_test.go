@@ -38,3 +38,6 @@ var (
 
 // SerialBlock is how many serials are reserved at once.
 const SerialBlock = serialBlock
+
+// SlotEvery is where the witness's second slot begins.
+const SlotEvery = slotEvery

@@ -32,6 +32,7 @@ const (
 const (
 	hintDamaged = "keep it for investigation: move it and its .witness aside, start with a new journal, and settle by hand what was open, since it may have been sent"
 	hintVanish  = "put the file back; if it is lost for good, settle by hand what was open, remove the .witness file, and start again"
+	hintWitness = "the service user must be able to read and write the .witness file beside it, and there must be room for its 8 KiB"
 )
 
 // openBolt locks, reads through and opens an existing file.

@@ -3,7 +3,6 @@ package queue_test
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -224,69 +223,6 @@ func (k *rotated) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, erro
 		return k.old.Unwrap(ctx, wrapped, aad)
 	}
 	return p, err
-}
-
-func TestJournalPutBackFromACopyIsBehind(t *testing.T) {
-	opt := written(t, 3)
-	copied, err := os.ReadFile(opt.Path)
-	require.NoError(t, err)
-	db := open(t, opt)
-	salt := db.Identity().Salt
-	var last uint64
-	for range queue.SerialBlock + 10 {
-		last, err = db.Serial(t.Context())
-		require.NoError(t, err)
-	}
-	r := request("081234567890")
-	require.NoError(t, db.Add(t.Context(), r, nil))
-	require.NoError(t, db.Close())
-	require.NoError(t, os.WriteFile(opt.Path, copied, 0o600))
-
-	for _, why := range []string{
-		"it ends at record 3, and there were 4",
-		"it was put back from a copy, and that is not settled yet",
-	} {
-		db = open(t, opt)
-		require.Equal(t, why, db.Behind())
-		require.NotEqual(t, salt, db.Identity().Salt, "no external id may be made twice")
-		n, err := db.Serial(t.Context())
-		require.NoError(t, err)
-		require.Greater(t, n, last)
-		require.NoError(t, db.Close())
-	}
-	db = open(t, opt)
-	again := request("081234567890")
-	require.NoError(t, db.Add(t.Context(), again, nil))
-	require.Greater(t, again.Seq, r.Seq)
-	require.NoError(t, db.AcceptBehind(t.Context()))
-	require.Empty(t, db.Behind())
-	require.NoError(t, db.Close())
-	require.Empty(t, open(t, opt).Behind())
-}
-
-func TestAnotherJournalInItsPlaceIsBehind(t *testing.T) {
-	opt := written(t, 3)
-	other := written(t, 9)
-	b, err := os.ReadFile(other.Path)
-	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(opt.Path, b, 0o600))
-	opt.KEK = other.KEK
-	require.Equal(t, "another journal stood here before", open(t, opt).Behind())
-}
-
-func TestSpoiledWitnessIsWrittenAnew(t *testing.T) {
-	opt := written(t, 3)
-	for _, content := range []string{"", "{", `{"version":9}`, `{"version":1,"journal":"zz"}`, string(make([]byte, 10_000))} {
-		require.NoError(t, os.WriteFile(opt.Path+".witness", []byte(content), 0o600))
-		db := open(t, opt)
-		require.Empty(t, db.Behind())
-		require.NoError(t, db.Close())
-	}
-	var w map[string]any
-	b, err := os.ReadFile(opt.Path + ".witness")
-	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(b, &w))
-	require.EqualValues(t, 3, w["seq"])
 }
 
 func TestKeyFolderMustBeInMemory(t *testing.T) {

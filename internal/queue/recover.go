@@ -103,6 +103,7 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 	if err != nil {
 		return err
 	}
+	st.commits++
 	proof := doubt{base: l.state, state: st.seal(key, w.db.id), answered: true}
 	if err := w.prove(h, proof.state); err != nil {
 		w.doubts = append(w.doubts, proof)
@@ -117,6 +118,7 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 	for id, k := range l.keys {
 		w.keks[id] = k.kek
 	}
+	w.writeWitness()
 	w.db.reopened(h)
 	w.publish()
 	doubts := w.doubts

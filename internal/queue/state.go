@@ -36,12 +36,13 @@ const maxStamp = 256
 //	... box: 12 bytes nonce, ciphertext, 16 bytes tag; additional data: the label
 //	    "gardu journal state", journal id, schema version (4), key number (4)
 //
-// The box holds salt (8), serial (8), seq (8), next key number (4), behind (1:
-// 0 or 1), and the stamp to the end.
+// The box holds salt (8), serial (8), seq (8), commits (8), next key number (4),
+// behind (1: 0 or 1), and the stamp to the end.
 type state struct {
 	salt    uint64 // of txn.Identity
 	serial  uint64 // the first serial that is not reserved
 	seq     uint64 // the highest sequence number ever given
+	commits uint64 // how many commits there were, this one included
 	nextKey uint32
 	behind  bool // it was put back from a copy, and nobody has dealt with that
 	stamp   []byte
@@ -49,7 +50,7 @@ type state struct {
 
 const (
 	stateMagic = "GDT\x01"
-	stateFixed = 8 + 8 + 8 + 4 + 1
+	stateFixed = 8 + 8 + 8 + 8 + 4 + 1
 )
 
 func stateAAD(id journalID, key uint32) []byte {
@@ -61,6 +62,7 @@ func (s *state) seal(k *dataKey, id journalID) []byte {
 	p = binary.BigEndian.AppendUint64(p, s.salt)
 	p = binary.BigEndian.AppendUint64(p, s.serial)
 	p = binary.BigEndian.AppendUint64(p, s.seq)
+	p = binary.BigEndian.AppendUint64(p, s.commits)
 	p = binary.BigEndian.AppendUint32(p, s.nextKey)
 	if s.behind {
 		p = append(p, 1)
@@ -93,8 +95,9 @@ func openState(k *dataKey, id journalID, b []byte) (state, error) {
 		salt:    binary.BigEndian.Uint64(p),
 		serial:  binary.BigEndian.Uint64(p[8:]),
 		seq:     binary.BigEndian.Uint64(p[16:]),
-		nextKey: binary.BigEndian.Uint32(p[24:]),
-		behind:  p[28] != 0,
+		commits: binary.BigEndian.Uint64(p[24:]),
+		nextKey: binary.BigEndian.Uint32(p[32:]),
+		behind:  p[36] != 0,
 		stamp:   append([]byte(nil), p[stateFixed:]...),
 	}, nil
 }

@@ -2,7 +2,6 @@ package queue
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"runtime/debug"
@@ -47,10 +46,11 @@ type writer struct {
 
 	doubts     []doubt // commits whose fate is not known; empty while the file is open
 	lastReopen time.Time
-	witnessed  time.Time
-	dirty      bool // the witness is older than the journal
-	mute       bool // that it cannot be written has been said
-	quiet      bool // nothing was committed since the last tick
+	wit        *witnessFile
+	witnessed  time.Time // when it was last synced
+	dirty      bool      // it is older than the journal
+	mute       bool      // that it cannot be written has been said
+	quiet      bool      // nothing was committed since the last tick
 }
 
 // run serves the line until it is closed and empty.
@@ -75,7 +75,7 @@ func (w *writer) run(ctx context.Context) {
 			ops, closed := w.db.line.take(maxBatch)
 			if len(ops) == 0 {
 				if closed {
-					w.writeWitness()
+					w.closeWitness()
 					return
 				}
 				break
@@ -92,9 +92,10 @@ func (w *writer) idle() {
 			w.db.opt.Log.Warn("journal is still closed", "error", err)
 		}
 	}
-	if w.dirty {
+	if w.dirty && w.db.handle() != nil {
 		w.writeWitness()
 	}
+	w.syncWitness()
 	if w.quiet {
 		w.compact()
 	}
@@ -197,6 +198,7 @@ func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, seal
 		return nil, nil, err
 	}
 	b.state.stamp = w.stamp()
+	b.state.commits++
 	if b.key.seals.Load() >= sealLimit {
 		return nil, nil, fmt.Errorf("data key %d has sealed too much and the token makes no new one: %w", b.key.id, ErrInvalid)
 	}
@@ -279,14 +281,12 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 		}
 	}
 	base := w.state.serial
-	w.state, w.onDisk, w.dirty = b.state, sealed, true
+	w.state, w.onDisk = b.state, sealed
+	// Before anybody is told, so that what is sent because of this commit is not
+	// sent again by a journal put back from a copy made before it.
+	w.writeWitness()
 	if b.reserved {
-		// The witness is written before the first of the new serials is handed out,
-		// so that a journal put back from a copy does not hand them out again.
-		w.writeWitness()
 		w.db.allot(base, b.state.serial)
-	} else if time.Since(w.witnessed) >= witnessEvery {
-		w.writeWitness()
 	}
 	for _, o := range ops {
 		o.settled(true)
@@ -295,18 +295,51 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 	for _, o := range ops {
 		o.answer(nil)
 	}
+	if w.wit != nil && time.Since(w.witnessed) >= witnessEvery {
+		w.syncWitness()
+	}
 }
 
+// witness is what there is to say of the last commit.
+func (w *writer) witness() *witness {
+	return &witness{journal: w.db.id, commits: w.state.commits, seq: w.state.seq, serial: w.state.serial}
+}
+
+// writeWitness does not stop the journal where it fails: requests that wait for a
+// file that only tells copies apart would be the greater loss.
 func (w *writer) writeWitness() {
-	wit := witness{Version: witnessVersion, Journal: hex.EncodeToString(w.db.id[:]), Seq: w.state.seq, Serial: w.state.serial}
-	if err := wit.write(witnessPath(w.db.opt.Path)); err != nil {
-		if !w.mute {
-			w.db.opt.Log.Warn("witness not written", "error", err)
-		}
-		w.witnessed, w.mute = time.Now(), true
+	if w.wit == nil { // the commit of Open, which writes it itself
 		return
 	}
-	w.witnessed, w.dirty, w.mute = time.Now(), false, false
+	w.witnessDone(w.wit.write(w.witness()))
+}
+
+// syncWitness bounds what a power cut takes from the witness. Nobody waits for it.
+func (w *writer) syncWitness() {
+	w.witnessed = time.Now()
+	if err := w.wit.sync(); err != nil {
+		w.witnessDone(err)
+	}
+}
+
+func (w *writer) witnessDone(err error) {
+	w.dirty = err != nil
+	if err != nil && !w.mute {
+		w.db.opt.Log.Error("witness not written: a journal put back from a copy may not be noticed", "error", err)
+	}
+	w.mute = err != nil
+}
+
+// closeWitness is the end of a run. The journal that is closed after an error may
+// be somebody else's by now, and with it the witness.
+func (w *writer) closeWitness() {
+	if w.dirty && w.db.handle() != nil {
+		w.writeWitness()
+	}
+	w.syncWitness()
+	if err := w.wit.f.Close(); err != nil {
+		w.db.opt.Log.Warn("witness not closed", "error", err)
+	}
 }
 
 // renewKey has a new data key made when the present one is worn, without holding
