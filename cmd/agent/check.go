@@ -24,14 +24,30 @@ type finding struct {
 }
 
 func (a *app) checkCommand() *cobra.Command {
-	return &cobra.Command{
+	var provider, sample string
+	cmd := &cobra.Command{
 		Use: "check", Short: "Look at everything a kiosk needs, without any effect on a customer",
 		Long: `check looks at configuration, token, keys and the way to each provider, one line each.
 It logs in to the token once, asks each SNAP provider for an access token and opens
-a connection to each other one; nothing of it has an effect on a customer.`,
-		Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error { return a.check(c.Context()) },
+a connection to each other one; nothing of it has an effect on a customer.
+
+With --provider prepaid --sample FILE it tries an encrypted token that the platform
+has sent against the settings instead, without a network, and shows no value of it.`,
+		Example: "  gardu check --json\n  gardu check --provider prepaid --sample token.json",
+		Args:    usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			switch {
+			case provider == "" && sample == "":
+				return a.check(c.Context())
+			case provider == "prepaid" && sample != "":
+				return a.checkSample(c.Context(), sample)
+			}
+			return withCode(exitUsage, errors.New("--provider prepaid and --sample FILE go together; other providers have no envelope to try"))
+		},
 	}
+	cmd.Flags().StringVar(&provider, "provider", "", "with --sample: prepaid")
+	cmd.Flags().StringVar(&sample, "sample", "", "`FILE` with an encrypted token, as JSON envelope or bare Base64")
+	return cmd
 }
 
 func (a *app) check(ctx context.Context) error {

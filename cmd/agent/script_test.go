@@ -2,9 +2,13 @@ package main
 
 import (
 	"bytes"
+	"crypto/aes"
+	"crypto/cipher"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/base64"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"io"
@@ -67,6 +71,7 @@ func prepareKiosk(t *testing.T, e *testscript.Env) {
 		"pin":         tok.PIN + "\n",
 		"hmac.txt":    "myclientsecret\n",
 		"aes.hex":     strings.Repeat("0123456789abcdef", 3) + "\n",
+		"sample.json": sampleToken(t),
 		"api.key":     "key\n",
 		"secure.code": "code\n",
 		"staff.toml":  "[[staff]]\nid = \"1001\"\ncode = \"10012345\"\n",
@@ -121,6 +126,23 @@ secure_code_file = %q
 		snap("finpay"), filepath.Join(work, "api.key"), filepath.Join(work, "secure.code"))
 }
 
+// sampleToken is a message as the prepaid platform would send it, made here with
+// the key that the scripts import.
+func sampleToken(t *testing.T) string {
+	t.Helper()
+	key, err := hex.DecodeString(strings.Repeat("0123456789abcdef", 3))
+	require.NoError(t, err)
+	block, err := aes.NewCipher(key)
+	require.NoError(t, err)
+	text := []byte(`{"messageCode":"1120","requestDateTime":"20160715025837","clientTxnId":"20150727145837","newPIN":"121200","urn":70000000008,"last4Digits":"1745","customerId":"IN00001201001868"}`)
+	n := aes.BlockSize - len(text)%aes.BlockSize
+	text = append(text, bytes.Repeat([]byte{byte(n)}, n)...)
+	out := make([]byte, aes.BlockSize+len(text))
+	_, _ = rand.Read(out[:aes.BlockSize])
+	cipher.NewCBCEncrypter(block, out[:aes.BlockSize]).CryptBlocks(out[aes.BlockSize:], text)
+	return `{"token":"` + base64.StdEncoding.EncodeToString(out) + `"}`
+}
+
 func freePort() (string, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
 	if err != nil {
@@ -164,7 +186,7 @@ func replaceInFile(ts *testscript.TestScript, neg bool, args []string) {
 	path := ts.MkAbs(args[0])
 	b, err := os.ReadFile(path) //nolint:gosec // the script's own file
 	ts.Check(err)
-	n := bytes.Replace(b, []byte(args[1]), []byte(args[2]), 1)
+	n := bytes.Replace(b, []byte(args[1]), []byte(strings.ReplaceAll(args[2], `\n`, "\n")), 1)
 	if bytes.Equal(n, b) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
