@@ -47,6 +47,7 @@ const (
 	ActSend    = "send"    // an attempt is about to leave
 	ActSent    = "sent"    // and this is what it came to
 	ActResolve = "resolve" // an operator closed a doubt
+	ActForget  = "forget"  // a doubt that nobody closed is deleted after Timing.Unresolved
 )
 
 // Options are what an Engine is built from.
@@ -81,14 +82,15 @@ type Engine struct {
 	nudge map[string]chan struct{} // a link should be looked at now
 	work  sync.WaitGroup           // calls under way, and callers who write
 
-	mu        sync.Mutex // guards what follows
-	ix        index
-	lines     map[string]*line
-	volatile  map[string]*secret.Value // secrets that may not touch a disk, by request id
-	limbo     map[string]*place        // what an Add with ErrStoreUnknown left unsettled, by request id
-	limboNext time.Time                // when the journal is asked again
-	inFlight  int
-	stopping  bool
+	mu         sync.Mutex // guards what follows
+	ix         index
+	lines      map[string]*line
+	volatile   map[string]*secret.Value // secrets that may not touch a disk, by request id
+	limbo      map[string]*place        // what an Add with ErrStoreUnknown left unsettled, by request id
+	limboNext  time.Time                // when the journal is asked again
+	inFlight   int
+	forgetting bool // a deletion is under way
+	stopping   bool
 
 	limboTurn sync.Mutex // one asks the journal about limbo at a time
 }

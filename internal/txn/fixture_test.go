@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sort"
 	"sync"
 	"testing"
@@ -30,6 +31,7 @@ type shelf struct {
 	addErr  func(r *txn.Request) (stored bool, err error)
 	before  func(r *txn.Request) // of Add, without the lock
 	delErr  func() error
+	getErr  func(seq uint64) error
 	eachErr error // of Each, at once
 	updErr  func(r *txn.Request) (stored bool, err error)
 }
@@ -53,15 +55,21 @@ func (s *shelf) Add(_ context.Context, r *txn.Request, sec *secret.Value) error 
 	if stored {
 		s.seq++
 		r.Seq = s.seq
-		s.put(r, sec)
+		if err := s.put(r, sec); err != nil {
+			return err
+		}
 	}
 	return err
 }
 
-func (s *shelf) put(r *txn.Request, sec *secret.Value) {
+// put stores a record, or refuses one that is larger than the real journal takes.
+func (s *shelf) put(r *txn.Request, sec *secret.Value) error {
 	js, err := json.Marshal(r)
 	if err != nil {
-		panic(err)
+		return err
+	}
+	if len(js) > 60<<10 {
+		return errors.New("too large for one record")
 	}
 	s.items[r.Seq] = js
 	if sec != nil {
@@ -70,6 +78,7 @@ func (s *shelf) put(r *txn.Request, sec *secret.Value) {
 	if r.Secret == "" {
 		delete(s.secrets, r.ID)
 	}
+	return nil
 }
 
 func (s *shelf) Update(_ context.Context, r *txn.Request, sec *secret.Value) error {
@@ -83,7 +92,9 @@ func (s *shelf) Update(_ context.Context, r *txn.Request, sec *secret.Value) err
 		stored, err = s.updErr(r)
 	}
 	if stored {
-		s.put(r, sec)
+		if err := s.put(r, sec); err != nil {
+			return err
+		}
 	}
 	return err
 }
@@ -106,6 +117,11 @@ func (s *shelf) Get(_ context.Context, seq uint64) (*txn.Request, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.gets++
+	if s.getErr != nil {
+		if err := s.getErr(seq); err != nil {
+			return nil, err
+		}
+	}
 	js, ok := s.items[seq]
 	if !ok {
 		return nil, txn.ErrNotFound
@@ -154,6 +170,8 @@ func (s *shelf) Serial(context.Context) (uint64, error) {
 
 // set changes the shelf's errors while the engine runs.
 func (s *shelf) set(f func(s *shelf)) { s.mu.Lock(); f(s); s.mu.Unlock() }
+
+func (s *shelf) count() int { s.mu.Lock(); defer s.mu.Unlock(); return len(s.items) }
 
 // looks is how often a record was read.
 func (s *shelf) looks() int { s.mu.Lock(); defer s.mu.Unlock(); return s.gets }
@@ -240,6 +258,16 @@ func (p *platform) set(f func(p *platform)) { p.mu.Lock(); f(p); p.mu.Unlock() }
 
 func (p *platform) sent() int { p.mu.Lock(); defer p.mu.Unlock(); return len(p.calls) }
 
+// extID is the external id of the nth call, counted from the end where negative.
+func (p *platform) extID(n int) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if n < 0 {
+		n += len(p.calls)
+	}
+	return p.calls[n].Attempt.ExternalID
+}
+
 func (p *platform) peak() int { p.mu.Lock(); defer p.mu.Unlock(); return p.most }
 
 func (p *platform) readbacks() int { p.mu.Lock(); defer p.mu.Unlock(); return p.reads }
@@ -268,6 +296,10 @@ func (l *ledger) Record(_ context.Context, act string, r *txn.Request, a *txn.At
 	l.acts = append(l.acts, line)
 	return nil
 }
+
+func (l *ledger) fail(err error) { l.mu.Lock(); l.err = err; l.mu.Unlock() }
+
+func (l *ledger) lines() []string { l.mu.Lock(); defer l.mu.Unlock(); return slices.Clone(l.acts) }
 
 var (
 	phone = txn.Field{Name: "phoneNo", Min: 10, Max: 16, Digits: true, Prefix: "08"}

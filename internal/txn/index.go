@@ -2,6 +2,7 @@ package txn
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
 	"time"
 )
@@ -67,12 +68,33 @@ type keyed struct {
 	place   *place // while the record is on its way to the disk
 }
 
-// kept is a finished record that waits to be deleted.
+// kept is a record that the engine has nothing more to do for and that waits to
+// be deleted.
 type kept struct {
-	id    string
-	seq   uint64
-	key   string
-	until time.Time
+	id         string
+	seq        uint64
+	key        string
+	until      time.Time
+	unresolved bool // unless an operator closes it before
+}
+
+// keeps is a heap of kept by until.
+type keeps []kept
+
+func (k keeps) Len() int           { return len(k) }
+func (k keeps) Less(i, j int) bool { return k[i].until.Before(k[j].until) }
+func (k keeps) Swap(i, j int)      { k[i], k[j] = k[j], k[i] }
+
+// Push implements heap.Interface.
+func (k *keeps) Push(x any) { *k = append(*k, x.(kept)) }
+
+// Pop implements heap.Interface.
+func (k *keeps) Pop() any {
+	old := *k
+	x := old[len(old)-1]
+	old[len(old)-1] = kept{}
+	*k = old[:len(old)-1]
+	return x
 }
 
 // index is the engine's memory of the journal. It is rebuilt at start from the
@@ -85,10 +107,12 @@ type index struct {
 	line     map[string][]*entry  // customer → open requests in order
 	wakes    wakes                // open requests that are not busy
 	cooldown map[string]time.Time // customer + operation → until
-	recent   []stamp              // accepted within the last hour, in order
-	counts   map[string]int       // customer → how many of recent
-	kept     []kept               // finished, in order of closing
-	unres    map[string]uint64    // id → seq of unresolved requests
+	swept    time.Time            // when cooldown was last rid of what is over
+	recent   []stamp              // accepted within the last hour, in order, from first on
+	first    int
+	counts   map[string]int    // customer → how many of recent
+	kept     keeps             // finished or unresolved
+	unres    map[string]uint64 // id → seq of unresolved requests
 }
 
 type stamp struct {
@@ -105,7 +129,7 @@ func newIndex() index {
 }
 
 // put brings the index up to date with a record that is on disk.
-func (x *index) put(r *Request, p *Policy, retain time.Duration) *entry {
+func (x *index) put(r *Request, p *Policy, t Timing) *entry {
 	x.seqs[r.ID] = r.Seq
 	x.keys[r.Key] = keyed{id: r.ID, content: r.Content}
 	if r.Cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
@@ -116,16 +140,17 @@ func (x *index) put(r *Request, p *Policy, retain time.Duration) *entry {
 		if e != nil {
 			x.drop(e)
 		}
+		k := kept{id: r.ID, seq: r.Seq, key: r.Key, until: r.Closed.Add(t.Retain)}
 		if r.State == Unresolved {
 			x.unres[r.ID] = r.Seq
-			return nil
+			k.until, k.unresolved = r.Closed.Add(t.Unresolved), true
+		} else {
+			delete(x.unres, r.ID)
 		}
-		delete(x.unres, r.ID)
-		until := r.Closed.Add(retain)
-		if r.Cooldown.After(until) {
-			until = r.Cooldown
+		if r.Cooldown.After(k.until) {
+			k.until = r.Cooldown
 		}
-		x.kept = append(x.kept, kept{id: r.ID, seq: r.Seq, key: r.Key, until: until})
+		heap.Push(&x.kept, k)
 		return nil
 	}
 	if e == nil {
@@ -219,16 +244,24 @@ const limitWindow = time.Hour
 // count forgets what is older than the window and says how many were accepted
 // for the customer and in all.
 func (x *index) count(customer string, now time.Time) (ofCustomer, ofKiosk int) {
-	n := 0
-	for n < len(x.recent) && now.Sub(x.recent[n].at) >= limitWindow {
-		c := x.recent[n].customer
-		if x.counts[c]--; x.counts[c] <= 0 {
-			delete(x.counts, c)
-		}
-		n++
+	for x.first < len(x.recent) && now.Sub(x.recent[x.first].at) >= limitWindow {
+		x.uncount(x.recent[x.first].customer)
+		x.recent[x.first] = stamp{}
+		x.first++
 	}
-	x.recent = append(x.recent[:0], x.recent[n:]...)
-	return x.counts[customer], len(x.recent)
+	if x.first > len(x.recent)/2 {
+		// Moving down now and then, and not at each call, keeps it from being
+		// quadratic in what an hour brings.
+		x.recent = slices.Delete(x.recent, 0, x.first)
+		x.first = 0
+	}
+	return x.counts[customer], len(x.recent) - x.first
+}
+
+func (x *index) uncount(customer string) {
+	if x.counts[customer]--; x.counts[customer] <= 0 {
+		delete(x.counts, customer)
+	}
 }
 
 func (x *index) accepted(customer string, at time.Time) {
@@ -238,21 +271,54 @@ func (x *index) accepted(customer string, at time.Time) {
 
 // unaccept takes back the newest acceptance of a customer that came to nothing.
 func (x *index) unaccept(customer string) {
-	for i := len(x.recent) - 1; i >= 0; i-- {
+	for i := len(x.recent) - 1; i >= x.first; i-- {
 		if x.recent[i].customer == customer {
-			x.recent = append(x.recent[:i], x.recent[i+1:]...)
-			if x.counts[customer]--; x.counts[customer] <= 0 {
-				delete(x.counts, customer)
-			}
+			x.recent = slices.Delete(x.recent, i, i+1)
+			x.uncount(customer)
 			return
 		}
+	}
+}
+
+// sweep forgets the cooldowns that are over, now and then.
+func (x *index) sweep(now time.Time) {
+	if now.Sub(x.swept) < sweepEvery {
+		return
+	}
+	x.swept = now
+	maps.DeleteFunc(x.cooldown, func(_ string, until time.Time) bool { return !until.After(now) })
+	x.count("", now)
+}
+
+const sweepEvery = 10 * time.Minute
+
+// overdue takes at most n records whose time to be deleted has come.
+func (x *index) overdue(n int, now time.Time) []kept {
+	var out []kept
+	for len(out) < n && len(x.kept) > 0 && !x.kept[0].until.After(now) {
+		k, _ := heap.Pop(&x.kept).(kept)
+		if _, still := x.unres[k.id]; k.unresolved && !still {
+			continue // an operator closed it, and it is kept as finished
+		}
+		out = append(out, k)
+	}
+	return out
+}
+
+// forget leaves a record out of the index. It stays in line to be deleted until
+// that has been done.
+func (x *index) forget(k kept) {
+	delete(x.seqs, k.id)
+	delete(x.unres, k.id)
+	if x.keys[k.key].id == k.id {
+		delete(x.keys, k.key)
 	}
 }
 
 // freeAt is when the oldest request of the customer (of anyone, where empty)
 // leaves the window.
 func (x *index) freeAt(customer string, now time.Time) time.Time {
-	for _, s := range x.recent {
+	for _, s := range x.recent[x.first:] {
 		if customer == "" || s.customer == customer {
 			return s.at.Add(limitWindow)
 		}

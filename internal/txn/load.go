@@ -50,7 +50,7 @@ func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) boo
 	if settleRestart(r, p, e.timing, now) {
 		return true
 	}
-	if e.behind && r.State == Queued {
+	if e.behind && (r.State == Queued || r.State == Pending && r.Await == AwaitOTP) {
 		// A restored copy may show as unsent what was sent after the copy was made.
 		doubt(r, p, e.timing, ReasonJournalBehind, now)
 		return true
@@ -80,7 +80,7 @@ func needsSecret(r *Request, p *Policy) bool {
 
 func (e *Engine) adopt(r *Request, now time.Time) {
 	en := e.put(r)
-	if r.Reason != ReasonSuperseded && now.Sub(r.Created) < limitWindow {
+	if now.Sub(r.Created) < limitWindow {
 		e.ix.accepted(r.Customer, r.Created)
 	}
 	if en != nil {

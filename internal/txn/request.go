@@ -138,7 +138,8 @@ type Request struct {
 	DoubtFrom time.Time         `json:"doubt_from"` // when the present doubt (or provider's pending) began
 	Tries     int               `json:"tries"`      // failures in a row of the present kind, for backoff
 	Secret    SecretKind        `json:"secret"`     // a secret is held for the next attempt
-	Attempts  []Attempt         `json:"attempts"`   //
+	Attempts  []Attempt         `json:"attempts"`   // in order; all that may have been sent, and some that certainly were not
+	Omitted   int               `json:"omitted"`    // how many that certainly were not sent are left out
 	Data      map[string]string `json:"data"`       // what answers gave and later steps or the screen need
 	Closed    time.Time         `json:"closed"`     // when it reached a state that is not open
 	Cooldown  time.Time         `json:"cooldown"`   // this customer may not ask for this operation before

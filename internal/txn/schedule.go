@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"container/heap"
 	"context"
 	"time"
 )
@@ -124,33 +125,73 @@ func (e *Engine) release(en *entry, after time.Duration) {
 	e.ix.schedule(en, wake)
 }
 
-// forget starts the deletion of records that were kept long enough. e.mu is held.
+// maxForget is how many records go in one deletion.
+const maxForget = 1000
+
+// forget starts the deletion of records that were kept long enough, one deletion
+// at a time. e.mu is held.
 func (e *Engine) forget(ctx context.Context, now time.Time) {
-	var seqs []uint64
-	n := 0
-	for ; n < len(e.ix.kept) && n < 1000; n++ {
-		k := e.ix.kept[n]
-		if k.until.After(now) {
-			break
-		}
-		seqs = append(seqs, k.seq)
-	}
-	if n == 0 {
+	e.ix.sweep(now)
+	if e.forgetting {
 		return
 	}
-	gone := append([]kept(nil), e.ix.kept[:n]...)
-	e.ix.kept = append(e.ix.kept[:0], e.ix.kept[n:]...)
+	gone := e.ix.overdue(maxForget, now)
+	if len(gone) == 0 {
+		return
+	}
+	e.forgetting = true
+	e.work.Go(func() {
+		left := e.delete(ctx, gone)
+		e.mu.Lock()
+		e.forgetting = false
+		for _, k := range left {
+			k.until = now.Add(e.timing.RetryMax)
+			heap.Push(&e.ix.kept, k)
+		}
+		e.mu.Unlock()
+		e.poke()
+	})
+}
+
+// delete deletes records and returns those that are to be tried again. What nobody
+// resolved leaves an audit record, without which it stays.
+func (e *Engine) delete(ctx context.Context, gone []kept) (left []kept) {
+	var seqs []uint64
+	var out []kept
 	for _, k := range gone {
-		delete(e.ix.seqs, k.id)
-		if e.ix.keys[k.key].id == k.id {
-			delete(e.ix.keys, k.key)
+		if k.unresolved {
+			r, err := e.store.Get(ctx, k.seq)
+			if err == nil {
+				err = e.audit.Record(ctx, ActForget, r, r.Last(), "")
+			}
+			if err != nil {
+				e.log.Error("unresolved request cannot be deleted after its time", "request", k.id, "error", err)
+				left = append(left, k)
+				continue
+			}
+			e.log.Warn("a request that nobody resolved is deleted after its time", "request", k.id)
+		}
+		out = append(out, k)
+		seqs = append(seqs, k.seq)
+	}
+	if len(seqs) == 0 {
+		return left
+	}
+	e.mu.Lock()
+	for _, k := range out {
+		e.ix.forget(k)
+	}
+	e.mu.Unlock()
+	if err := e.store.Delete(ctx, seqs); err != nil {
+		if ctx.Err() == nil {
+			e.log.Warn("finished records not deleted; tried again", "records", len(seqs), "error", err)
+		}
+		for _, k := range out {
+			k.unresolved = false // its audit record is written
+			left = append(left, k)
 		}
 	}
-	e.work.Go(func() {
-		if err := e.store.Delete(ctx, seqs); err != nil && ctx.Err() == nil {
-			e.log.Warn("finished records not deleted; tried again after the next start", "error", err)
-		}
-	})
+	return left
 }
 
 func (e *Engine) poke() {
@@ -174,7 +215,7 @@ func (e *Engine) wakeLine(customer string) {
 
 // put brings the index up to date with a record that is on disk. e.mu is held.
 func (e *Engine) put(r *Request) *entry {
-	return e.ix.put(r, &e.offer(r.Operation).Policy, e.timing.Retain)
+	return e.ix.put(r, &e.offer(r.Operation).Policy, e.timing)
 }
 
 // changed brings the index up to date with a record that is on disk and tells

@@ -16,9 +16,7 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 
 	r, err := e.store.Get(ctx, en.seq)
 	if err != nil {
-		if ctx.Err() == nil {
-			e.log.Error("request cannot be read", "request", en.id, "error", err)
-		}
+		e.unreadable(ctx, en, err)
 		return
 	}
 	of := e.offer(r.Operation)
@@ -52,6 +50,23 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 	case (r.State == Pending || r.State == InDoubt) && r.Await != AwaitOTP && canAsk(of):
 		after = e.inquire(ctx, en, r, of)
 	}
+}
+
+// unreadable is for a record that cannot be read. One that is broken stays where
+// it is, as it would at a start, and holds up nobody.
+func (e *Engine) unreadable(ctx context.Context, en *entry, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	e.log.Error("request cannot be read", "request", en.id, "error", err)
+	if !errors.Is(err, ErrSeal) && !errors.Is(err, ErrNotFound) {
+		return
+	}
+	e.wipeVolatile(en.id)
+	e.mu.Lock()
+	e.ix.drop(en)
+	e.wakeLine(en.customer)
+	e.mu.Unlock()
 }
 
 // tryLine reports whether a call may go out, and where nobody knows whether the
@@ -93,7 +108,9 @@ func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, 
 // does not take it, nothing is told, and the wait before trying again is returned.
 func (e *Engine) save(ctx context.Context, en *entry, r *Request) time.Duration {
 	if err := e.store.Update(context.WithoutCancel(ctx), r, nil); err != nil {
-		e.log.Error("journal did not take a transition", "request", r.ID, "state", r.State, "error", err)
+		if !en.stale { // once for each failure, not for each try
+			e.log.Error("journal did not take a transition; it is tried again", "request", r.ID, "state", r.State, "error", err)
+		}
 		en.stale = true
 		return e.timing.RetryBase
 	}
@@ -160,6 +177,8 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		// side.
 		e.log.Error("journal did not take an attempt; nothing is sent", "request", r.ID, "error", err)
 		en.stale, en.unsent = true, serial
+		r.Last().Ended, r.Last().Outcome = time.Now(), NotSent
+		e.auditSent(ctx, r)
 		return e.timing.RetryBase
 	}
 	e.changed(r)
@@ -169,14 +188,24 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID,
 	})
 	cancel()
+	sec.Wipe() // the journal may take its time
 	now := time.Now()
 	e.learn(p.Provider, a, now)
 	settleSubmit(r, p, e.timing, a, now)
-	if err := e.audit.Record(ctx, ActSent, r, r.Last(), ""); err != nil {
-		e.log.Error("audit did not take the record after a send", "request", r.ID, "error", err)
+	if r.State != Queued {
+		e.wipeVolatile(r.ID)
 	}
+	e.auditSent(ctx, r)
 	e.alarm(r, a)
 	return e.finish(ctx, en, r)
+}
+
+// auditSent writes the audit record after an attempt. The attempt cannot be undone
+// any more, so an error is only told.
+func (e *Engine) auditSent(ctx context.Context, r *Request) {
+	if err := e.audit.Record(context.WithoutCancel(ctx), ActSent, r, r.Last(), ""); err != nil {
+		e.log.Error("audit did not take the record after a send", "request", r.ID, "error", err)
+	}
 }
 
 // finish keeps trying to put the outcome of a call on disk. What the provider

@@ -1,6 +1,7 @@
 package txn
 
 import (
+	"strings"
 	"time"
 )
 
@@ -21,23 +22,7 @@ const maxOTPTries = 3
 //	HasSucceeded  | any                        | succeeded
 func settleSubmit(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 	at := r.Last()
-	at.Ended, at.Outcome, at.Reason, at.Code = now, a.Outcome, a.Reason, a.Code
-	r.Code = a.Code
-	for k, v := range a.Data {
-		if r.Data == nil {
-			r.Data = make(map[string]string, len(a.Data))
-		}
-		r.Data[k] = v
-	}
-	if a.Text != "" {
-		if r.Data == nil {
-			r.Data = make(map[string]string, 1)
-		}
-		r.Data[DataAnswerText] = a.Text
-	}
-	if a.Cooldown > 0 {
-		r.Cooldown = now.Add(a.Cooldown)
-	}
+	note(r, &a, now)
 	switch a.Outcome {
 	case NotSent:
 		settleNotSent(r, p, t, a, now)
@@ -61,6 +46,65 @@ func settleSubmit(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 		// A provider that returns no outcome has told us nothing: that is a doubt.
 		at.Outcome = Unknown
 		doubt(r, p, t, ReasonUnreadable, now)
+	}
+}
+
+// Bounds of what a record keeps, so that it always fits into the journal: one
+// that does not could not even be ended.
+const (
+	maxAttempts  = 40
+	maxCode      = 32
+	maxText      = 200
+	maxDataItem  = 10 << 10
+	maxDataItems = 16
+)
+
+// note puts what an answer says into the record.
+func note(r *Request, a *Answer, now time.Time) {
+	a.Code, a.Text = clip(a.Code, maxCode), clip(a.Text, maxText)
+	at := r.Last()
+	at.Ended, at.Outcome, at.Reason, at.Code = now, a.Outcome, a.Reason, a.Code
+	r.Code = a.Code
+	for k, v := range a.Data {
+		r.keep(k, v)
+	}
+	if a.Text != "" {
+		r.keep(DataAnswerText, a.Text)
+	}
+	if a.Cooldown > 0 {
+		r.Cooldown = now.Add(a.Cooldown)
+	}
+	r.trim()
+}
+
+// clip cuts s to n bytes, whole characters only.
+func clip(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	return strings.ToValidUTF8(s[:n], "")
+}
+
+// keep stores a value of an answer, or nothing of it where it is out of bounds.
+func (r *Request) keep(key, value string) {
+	if r.Data == nil {
+		r.Data = map[string]string{}
+	}
+	if _, there := r.Data[key]; len(value) <= maxDataItem && (there || len(r.Data) < maxDataItems) {
+		r.Data[key] = value
+	}
+}
+
+// trim leaves out the oldest attempts but the first that certainly were not sent.
+// Their audit records stay.
+func (r *Request) trim() {
+	for i := 1; i < len(r.Attempts)-1 && len(r.Attempts) > maxAttempts; {
+		if r.Attempts[i].Outcome != NotSent {
+			i++
+			continue
+		}
+		r.Attempts = append(r.Attempts[:i], r.Attempts[i+1:]...)
+		r.Omitted++
 	}
 }
 

@@ -17,6 +17,7 @@ type Timing struct {
 	Probe       time.Duration // a link without traffic is looked at this often
 	Drain       time.Duration // how long calls under way may finish when the engine stops
 	Retain      time.Duration // finished requests are kept this long
+	Unresolved  time.Duration // what nobody resolved is kept this long
 	LinkStagger time.Duration // when a link returns, each kiosk waits a random part of this
 }
 
@@ -36,6 +37,7 @@ func (t Timing) withDefaults() Timing {
 	def(&t.Probe, time.Minute)
 	def(&t.Drain, 10*time.Second)
 	def(&t.Retain, 48*time.Hour)
+	def(&t.Unresolved, 90*24*time.Hour)
 	return t
 }
 
