@@ -100,10 +100,10 @@ func short(o *ui.Options) {
 }
 
 func TestEveryScreen(t *testing.T) {
-	ctx := browser(t)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
-			k := newKiosk(t, ctx, l, short)
+			t.Parallel()
+			k := newKiosk(t, browser(t), l, short)
 			k.load()
 			for _, lang := range languages {
 				k.before(lang)
@@ -123,7 +123,6 @@ func TestEveryScreen(t *testing.T) {
 			k.quietConsole()
 		})
 	}
-	writeIndex(t)
 }
 
 func (k *kiosk) before(l ui.Lang) {
@@ -427,6 +426,7 @@ func (k *kiosk) trouble(l ui.Lang) {
 
 // TestOverlays shows what lies over the screens, and the screens that pass quickly.
 func TestOverlays(t *testing.T) {
+	t.Parallel()
 	ctx := browser(t)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
@@ -461,11 +461,11 @@ func TestOverlays(t *testing.T) {
 			k.quietConsole()
 		})
 	}
-	writeIndex(t)
 }
 
 // TestAgentLost ends the agent under an open screen.
 func TestAgentLost(t *testing.T) {
+	t.Parallel()
 	ctx := browser(t)
 	for _, l := range layouts[:2] {
 		t.Run(l.name, func(t *testing.T) {
@@ -482,11 +482,11 @@ func TestAgentLost(t *testing.T) {
 			}
 		})
 	}
-	writeIndex(t)
 }
 
 // TestSecondScreen: the page that was loaded last is in charge; the other says so and stays quiet.
 func TestSecondScreen(t *testing.T) {
+	t.Parallel()
 	ctx := browser(t)
 	k := newKiosk(t, ctx, layouts[0], short)
 	k.load()
@@ -498,11 +498,11 @@ func TestSecondScreen(t *testing.T) {
 	k.shot("52-other-screen")
 	other.tap("do-start")
 	other.at(ui.Home)
-	writeIndex(t)
 }
 
 // TestKeyboard walks an operation without touching the screen.
 func TestKeyboard(t *testing.T) {
+	t.Parallel()
 	k := newKiosk(t, browser(t), layouts[1], short)
 	k.load()
 	k.at(ui.Attract)
@@ -538,6 +538,7 @@ func TestKeyboard(t *testing.T) {
 
 // TestReload: a page that is loaded anew in the middle goes on where it was.
 func TestReload(t *testing.T) {
+	t.Parallel()
 	k := newKiosk(t, browser(t), layouts[0], short)
 	k.load()
 	id := k.send(ui.English, txn.FinpayResetPIN)
@@ -551,26 +552,41 @@ func TestReload(t *testing.T) {
 	k.quietConsole()
 }
 
-// writeIndex makes a page of all pictures.
-func writeIndex(t *testing.T) {
-	t.Helper()
-	files, err := filepath.Glob(filepath.Join(pictures, "*", "*.png"))
-	require.NoError(t, err)
-	sort.Strings(files)
-	var names []string
-	for _, f := range files {
-		rel, err := filepath.Rel(pictures, f)
-		require.NoError(t, err)
-		names = append(names, rel)
+// TestMain makes a page of all pictures, of whichever tests ran.
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if err := writeIndex(); err != nil {
+		fmt.Fprintln(os.Stderr, "write the index of pictures:", err)
+		code = 1
 	}
-	require.NotEmpty(t, names)
+	os.Exit(code)
+}
+
+func writeIndex() error {
+	files, err := filepath.Glob(filepath.Join(pictures, "*", "*.png"))
+	if err != nil {
+		return err
+	}
+	sort.Strings(files)
+	for i, f := range files {
+		if files[i], err = filepath.Rel(pictures, f); err != nil {
+			return err
+		}
+	}
 	page := template.Must(template.New("").Parse(`<!doctype html><meta charset="utf-8"><title>Screens</title>
 <style>body{font:14px sans-serif;background:#ddd}figure{display:inline-block;margin:8px;vertical-align:top}img{max-width:420px;max-height:520px;display:block;background:#fff}</style>
 {{range .}}<figure><a href="{{.}}"><img loading="lazy" src="{{.}}" alt=""></a><figcaption>{{.}}</figcaption></figure>
 {{end}}`))
+	if err := os.MkdirAll(pictures, 0o755); err != nil {
+		return err
+	}
 	f, err := os.Create(filepath.Join(pictures, "index.html"))
-	require.NoError(t, err)
-	defer func() { require.NoError(t, f.Close()) }()
-	require.NoError(t, page.Execute(f, names))
-	fmt.Fprintf(os.Stderr, "%d pictures in %s\n", len(names), pictures)
+	if err != nil {
+		return err
+	}
+	if err := page.Execute(f, files); err != nil {
+		_ = f.Close()
+		return err
+	}
+	return f.Close()
 }
