@@ -114,7 +114,25 @@ func signal(t *testing.T, s *keystore.Store, sig syscall.Signal) int {
 	require.Eventually(t, func() bool { pid = keystore.WorkerPID(s); return pid != 0 }, patience, time.Millisecond)
 	// It may have ended between the two lines.
 	_ = syscall.Kill(pid, sig)
+	if sig == syscall.SIGSTOP { // one thread takes the signal and stops the others in its own time
+		require.Eventually(t, func() bool { return stopped(pid) }, patience, time.Millisecond)
+	}
 	return pid
+}
+
+// stopped says whether no thread of the process runs.
+func stopped(pid int) bool {
+	threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, thread := range threads {
+		b, err := os.ReadFile(thread)
+		if err != nil {
+			continue // it ended
+		}
+		if _, state, ok := strings.Cut(string(b), ") "); ok && state[0] != 'T' {
+			return false
+		}
+	}
+	return true
 }
 
 func TestKilledWorkersAreReplacedUnderLoad(t *testing.T) {
