@@ -41,6 +41,9 @@ func (s *Stage) writeConfig() error {
 	ca := s.CAFile()
 	p("[finpay]\nbase_url = \"https://%s\"\nclient_id = %q\nchannel_id = %q\norigin = %q\nmerchant_id = %q\nsign_key = \"pkcs11:object=finpay-sign\"\nsecret_key = \"pkcs11:object=finpay-secret\"\ntls.ca_file = %q",
 		s.Finpay, FinpayClient, ChannelID, Origin, MerchantID, ca)
+	if s.plan.OTPLife != "" {
+		p("otp_life = %q", s.plan.OTPLife)
+	}
 	p("[netzme]\nbase_url = \"https://%s\"\nclient_id = %q\nchannel_id = %q\nsign_key = \"pkcs11:object=netzme-sign\"\nsecret_key = \"pkcs11:object=netzme-secret\"\ntls.ca_file = %q",
 		s.Netzme, NetzmeClient, ChannelID, ca)
 	p("[prepaid]\nbase_url = \"https://%s\"\nclient_id = %q\nbank_id = %q\nverification = \"staff\"\noffline = \"hold\"\noffline_approval = \"the demo's own issuer\"\nenvelope_key = \"pkcs11:object=prepaid-envelope\"\napi_key_file = %q\nsecure_code_file = %q\ntls.ca_file = %q\npin_max = %d",

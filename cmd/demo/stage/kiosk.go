@@ -185,6 +185,24 @@ func (k *Kiosk) Session() (s Session) {
 	return s
 }
 
+// Request is the part of the request document that drivers look at.
+type Request struct {
+	Operation string `json:"operation"`
+	State     string `json:"state"`
+	Reason    string `json:"reason"`
+	Reference string `json:"reference"` // the end of the request's id, in two groups
+}
+
+// Request is the request that is shown; its Reference is empty where there is none.
+func (k *Kiosk) Request() (r Request) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if d, ok := k.docs["request"]; ok {
+		_ = json.Unmarshal(d, &r)
+	}
+	return r
+}
+
 // Until waits until ok is content with the documents.
 func (k *Kiosk) Until(ctx context.Context, limit time.Duration, what string, ok func(Session) bool) (Session, error) {
 	stop := time.After(limit)

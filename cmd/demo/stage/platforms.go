@@ -59,6 +59,7 @@ type Fault struct {
 	Times     int    `json:"times,omitempty"`
 	Effect    *bool  `json:"effect,omitempty"`
 	DelayMS   int    `json:"delay_ms,omitempty"`
+	Status    int    `json:"status,omitempty"`
 }
 
 // Fault lets a platform misbehave.

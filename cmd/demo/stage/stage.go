@@ -75,7 +75,8 @@ type Plan struct {
 	OTP      string // the one-time password of every unbinding; empty: a random one each
 	// State is the folder of journal and audit record; empty: one below the stage's
 	// own. It may be on a file system that is not there yet when the stage is set up.
-	State string
+	State   string
+	OTPLife string // how long the agent waits for one; empty: its default
 	// Partners are further clients that Finpay and Netzme know.
 	Partners []Partner
 	// CountRepeats lets the platforms carry out whatever they are asked, also what
