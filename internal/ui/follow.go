@@ -23,10 +23,11 @@ func (d *desk) adopt(r *txn.Request, seen int) {
 	d.refresh(r.ID)
 }
 
-// refresh reads the request once more after watching began: a change between the
-// answer and the watch would otherwise be missed.
+// refresh reads the request once more: after watching began, because a change
+// between the answer and the watch would otherwise be missed, and where the engine
+// says that the screen is behind. A change that comes meanwhile is newer.
 func (d *desk) refresh(id string) {
-	engine, session := d.engine, d.s.id
+	engine, session, seen := d.engine, d.s.id, d.s.changes
 	d.spawn(func(ctx context.Context) {
 		r, err := engine.Get(ctx, id)
 		if err != nil {
@@ -36,7 +37,7 @@ func (d *desk) refresh(id string) {
 			return
 		}
 		d.do(func() {
-			if d.s.id == session && d.s.request != nil && d.s.request.ID == id && d.s.changes == 0 {
+			if d.s.id == session && d.s.request != nil && d.s.request.ID == id && d.s.changes == seen {
 				d.follow(r)
 			}
 		})

@@ -386,3 +386,30 @@ func TestSecretsAreWipedOnceTheEngineHasThem(t *testing.T) {
 	require.Zero(t, keeping.given[0].Len())
 	require.Equal(t, make([]byte, len(canaryPIN)), keeping.raw[0])
 }
+
+// The engine tells the screen nothing here, as one would whose news
+// came between its answer and the screen's watch.
+func TestChangeThatNobodyToldIsReadAfterwards(t *testing.T) {
+	r := newRig(t, nil)
+	r.engine.Tell(nil, r.server.LinkChanged)
+	p := r.open()
+	p.toReview(txn.FinpayResetPIN)
+	gate := r.engine.Hold("Get")
+	p.do("confirm")
+	p.at(ui.Working)
+	r.engine.Move(r.engine.Last().ID, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
+	gate()
+	p.at(ui.Done)
+
+	p.do("finish")
+	p.at(ui.Attract)
+	r.engine.Tell(r.server.RequestChanged, r.server.LinkChanged)
+	id := p.toWorking(r.engine, txn.FinpayUnbind)
+	r.engine.Move(id, uitest.Send)
+	r.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+	p.at(ui.OTP)
+	r.engine.Tell(nil, r.server.LinkChanged)
+	r.engine.Move(id, func(q *txn.Request) { q.State, q.Reason, q.Await = txn.Expired, txn.ReasonOTPTimeout, "" })
+	require.Equal(t, "too_late", p.try("submit_otp", "otp", canaryOTP).Code)
+	p.at(ui.OTPExpired)
+}

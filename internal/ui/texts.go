@@ -12,7 +12,7 @@ var commonTexts = Texts{
 	"do.leave":      {"Tidak, akhiri", "No, end it"},
 	"do.reload":     {"Pakai layar ini", "Use this screen"},
 	"key.delete":    {"Hapus", "Delete"},
-	"key.clear":     {"Ulangi", "Clear"},
+	"key.clear":     {"Kosong", "Clear"},
 	"key.shift":     {"Huruf besar", "Capitals"},
 	"key.next":      {"Berikutnya", "Next"},
 	"entry.empty":   {"kosong", "empty"},

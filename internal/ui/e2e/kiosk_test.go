@@ -64,6 +64,7 @@ type kiosk struct {
 	addr    string
 	layout  layout
 	lang    ui.Lang
+	options ui.Options
 	stop    func() // ends the server
 	mu      sync.Mutex
 	console []string
@@ -88,7 +89,7 @@ func newKiosk(t *testing.T, parent context.Context, l layout, change func(*ui.Op
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(serve) }()
 	var once sync.Once
-	k := &kiosk{t: t, server: server, engine: engine, addr: ln.Addr().String(), layout: l, lang: ui.Indonesian}
+	k := &kiosk{options: o, t: t, server: server, engine: engine, addr: ln.Addr().String(), layout: l, lang: ui.Indonesian}
 	k.stop = func() {
 		once.Do(func() {
 			cancel()

@@ -3,9 +3,11 @@
 package e2e_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"html/template"
+	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -482,6 +484,33 @@ func TestAgentLost(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestAgentRestart: a page whose agent was replaced under it comes back by itself.
+func TestAgentRestart(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, browser(t), layouts[0], func(o *ui.Options) { o.CookieKey = []byte(strings.Repeat("k", 32)) })
+	k.load()
+	k.start(ui.English, txn.PrepaidResetPIN)
+	k.identify(txn.PrepaidResetPIN)
+	k.at(ui.Verify)
+	history := k.historyLength()
+	k.stop()
+	o := k.options
+	var err error
+	o.Listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp4", k.addr)
+	require.NoError(t, err)
+	server, err := ui.New(o)
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ctx) }()
+	k.at(ui.Attract)
+	require.Equal(t, "id", js[string](k, `document.documentElement.lang`))
+	require.Equal(t, history, k.historyLength())
+	require.NotContains(t, js[string](k, `document.documentElement.outerHTML`), typedFor[txn.PrepaidResetPIN][0])
+	cancel()
+	require.NoError(t, <-served)
 }
 
 // TestSecondScreen: the page that was loaded last is in charge; the other says so and stays quiet.

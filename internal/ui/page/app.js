@@ -67,7 +67,9 @@ class App extends HTMLElement {
       // The session was wiped: show nothing of it and start as a new page.
       this.#gone = true;
       this.draft?.forget();
-      this.replaceChildren();
+      this.docs = { session: { lang: 'id' } };
+      this.words.lang = 'id';
+      this.replaceChildren(this.#over); // where the agent is gone at this very moment, it says so
       this.#link.reload();
       return;
     }
@@ -104,6 +106,7 @@ class App extends HTMLElement {
 
   redraw() {
     const { session, request, cooldown, health, network } = this.docs;
+    if (this.#gone) this.#drawOverlay();
     if (!session || this.#gone) return;
     const now = JSON.stringify([session, request, cooldown, health, this.draft, this.message]);
     if (now !== this.#drawn) {
