@@ -50,9 +50,7 @@ func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) boo
 	if settleRestart(r, p, e.timing, now) {
 		return true
 	}
-	if e.behind && (r.State == Queued || r.State == Pending && r.Await == AwaitOTP) {
-		// A restored copy may show as unsent what was sent after the copy was made.
-		doubt(r, p, e.timing, ReasonJournalBehind, now)
+	if e.behind && settleBehind(r, p, e.timing, now) {
 		return true
 	}
 	if r.State != Queued {

@@ -175,28 +175,6 @@ func (r *Request) Last() *Attempt {
 	return &r.Attempts[len(r.Attempts)-1]
 }
 
-// MayHaveBeenSent reports whether a call of the present step may have had its
-// effect. Such a request is never expired, cancelled or superseded.
-func (r *Request) MayHaveBeenSent() bool {
-	for i := range r.Attempts {
-		a := &r.Attempts[i]
-		if a.Step == r.Step && a.Outcome != NotSent && a.Outcome != WasRejected {
-			return true
-		}
-	}
-	return false
-}
-
-// EverSent reports whether the provider may have seen any call of the request.
-func (r *Request) EverSent() bool {
-	for i := range r.Attempts {
-		if r.Attempts[i].Outcome != NotSent {
-			return true
-		}
-	}
-	return false
-}
-
 // Clone returns a copy that shares nothing with r.
 func (r *Request) Clone() *Request {
 	c := *r
