@@ -3,11 +3,9 @@
 package e2e_test
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"html/template"
-	"net"
 	"os"
 	"path/filepath"
 	"sort"
@@ -15,8 +13,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
 	"gardu/internal/txn"
@@ -424,161 +420,6 @@ func (k *kiosk) trouble(l ui.Lang) {
 	k.shot("40-out-of-service")
 	k.server.SetHealth(ui.Health{OK: true})
 	k.at(ui.Attract)
-}
-
-// TestOverlays shows what lies over the screens, and the screens that pass quickly.
-func TestOverlays(t *testing.T) {
-	t.Parallel()
-	ctx := browser(t)
-	for _, l := range layouts {
-		t.Run(l.name, func(t *testing.T) {
-			k := newKiosk(t, ctx, l, func(o *ui.Options) {
-				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 3 * time.Second, ui.PIN: 2 * time.Second}
-			})
-			k.load()
-			for _, lang := range languages {
-				k.start(lang, txn.PrepaidResetPIN)
-				k.identify(txn.PrepaidResetPIN)
-				k.at(ui.Verify)
-				k.pin("77314159")
-				k.at(ui.PIN)
-				k.keys("48")
-				k.wait("the question", `document.querySelector('.overlay')?.dataset.what?.startsWith('STILL_THERE')`)
-				k.shot("50-still-there")
-				k.tap("do-stay")
-				k.at(ui.PIN)
-				require.Zero(t, js[int](k, `(document.querySelector('.field-value').textContent.match(/●/g) ?? []).length`), "what was typed is gone")
-				k.shot("06-pin-cleared")
-				k.tap("do-stop")
-				k.at(ui.Attract)
-
-				id := k.send(lang, txn.FinpayResetPIN)
-				k.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
-				k.at(ui.Done)
-				k.tap("do-finish")
-				k.at(ui.Goodbye)
-				k.shot("31-goodbye")
-				k.at(ui.Attract)
-			}
-			k.quietConsole()
-		})
-	}
-}
-
-// TestAgentLost ends the agent under an open screen.
-func TestAgentLost(t *testing.T) {
-	t.Parallel()
-	ctx := browser(t)
-	for _, l := range layouts[:2] {
-		t.Run(l.name, func(t *testing.T) {
-			for _, lang := range languages {
-				k := newKiosk(t, ctx, l, short)
-				k.load()
-				id := k.send(lang, txn.FinpayResetPIN)
-				k.engine.Move(id, uitest.Answer(txn.Unknown, txn.InDoubt, txn.ReasonNoAnswer))
-				k.at(ui.Pending)
-				k.stop()
-				k.wait("the overlay", `document.querySelector('.overlay')?.dataset.what?.startsWith('AGENT_LOST')`)
-				k.shot("51-agent-lost")
-				require.True(t, js[bool](k, `document.querySelector('main').inert`), "input is frozen")
-			}
-		})
-	}
-}
-
-// TestAgentRestart: a page whose agent was replaced under it comes back by itself.
-func TestAgentRestart(t *testing.T) {
-	t.Parallel()
-	k := newKiosk(t, browser(t), layouts[0], func(o *ui.Options) { o.CookieKey = []byte(strings.Repeat("k", 32)) })
-	k.load()
-	k.start(ui.English, txn.PrepaidResetPIN)
-	k.identify(txn.PrepaidResetPIN)
-	k.at(ui.Verify)
-	history := k.historyLength()
-	k.stop()
-	o := k.options
-	var err error
-	o.Listener, err = new(net.ListenConfig).Listen(t.Context(), "tcp4", k.addr)
-	require.NoError(t, err)
-	server, err := ui.New(o)
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(ctx) }()
-	k.at(ui.Attract)
-	require.Equal(t, "id", js[string](k, `document.documentElement.lang`))
-	require.Equal(t, history, k.historyLength())
-	require.NotContains(t, js[string](k, `document.documentElement.outerHTML`), typedFor[txn.PrepaidResetPIN][0])
-	cancel()
-	require.NoError(t, <-served)
-}
-
-// TestSecondScreen: the page that was loaded last is in charge; the other says so and stays quiet.
-func TestSecondScreen(t *testing.T) {
-	t.Parallel()
-	ctx := browser(t)
-	k := newKiosk(t, ctx, layouts[0], short)
-	k.load()
-	k.at(ui.Attract)
-	other := k.sibling(ctx)
-	other.load()
-	other.at(ui.Attract)
-	k.wait("the message", `document.querySelector('.overlay')?.dataset.what?.startsWith('OTHER_SCREEN')`)
-	k.shot("52-other-screen")
-	other.tap("do-start")
-	other.at(ui.Home)
-}
-
-// TestKeyboard walks an operation without touching the screen.
-func TestKeyboard(t *testing.T) {
-	t.Parallel()
-	k := newKiosk(t, browser(t), layouts[1], short)
-	k.load()
-	k.at(ui.Attract)
-	press := func(keys string) { require.NoError(t, chromedp.Do(k.ctx, chromedp.KeyEvent(keys))) }
-	focus := func(name string) {
-		for range 30 {
-			if js[string](k, `document.activeElement?.dataset?.focus ?? ''`) == name {
-				return
-			}
-			press(kb.Tab)
-		}
-		t.Fatalf("Tab never reached %s", name)
-	}
-	focus("do-start")
-	press(kb.Enter)
-	k.at(ui.Home)
-	require.Equal(t, "title", js[string](k, `document.activeElement.dataset.focus`), "a new screen takes the focus to its title")
-	focus("op-finpay.reset_pin")
-	press(kb.Enter)
-	k.at(ui.Consent)
-	focus("do-agree")
-	press(kb.Enter)
-	k.at(ui.Ident)
-	press("081234567890")
-	press(kb.Enter)
-	k.at(ui.Review)
-	focus("do-confirm")
-	press(kb.Enter)
-	k.at(ui.Working)
-	require.Equal(t, "081234567890", k.engine.Last().Fields["phoneNo"])
-	k.quietConsole()
-}
-
-// TestReload: a page that is loaded anew in the middle goes on where it was.
-func TestReload(t *testing.T) {
-	t.Parallel()
-	k := newKiosk(t, browser(t), layouts[0], short)
-	k.load()
-	id := k.send(ui.English, txn.FinpayResetPIN)
-	require.NoError(t, chromedp.Do(k.ctx, chromedp.Reload()))
-	k.at(ui.Working)
-	k.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
-	k.at(ui.Done)
-	require.Equal(t, "en", js[string](k, `document.documentElement.lang`))
-	k.leave()
-	require.Empty(t, js[string](k, `document.cookie + JSON.stringify([...Object.keys(localStorage), ...Object.keys(sessionStorage)]).slice(1, -1)`), "nothing the page could read is kept")
-	k.quietConsole()
 }
 
 // TestMain makes a page of all pictures, of whichever tests ran.
