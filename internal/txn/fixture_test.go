@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"slices"
 	"sort"
@@ -345,7 +344,7 @@ func newBench(t *testing.T, mend ...func(*bench)) *bench {
 	b := &bench{t: t, shelf: newShelf(), platform: &platform{}, ledger: &ledger{}, policies: policies()}
 	b.opts = txn.Options{
 		Identity: txn.Identity{Kiosk: 42, Salt: 7},
-		Log:      slog.New(slog.NewTextHandler(io.Discard, nil)),
+		Log:      slog.New(slog.DiscardHandler),
 		Limits:   txn.Limits{CustomerHour: 1000, KioskHour: 100000},
 	}
 	for _, f := range mend {

@@ -49,7 +49,11 @@ func (w wakes) Less(i, j int) bool { return w[i].wake.Before(w[j].wake) }
 func (w wakes) Swap(i, j int)      { w[i], w[j] = w[j], w[i]; w[i].at, w[j].at = i, j }
 
 // Push implements heap.Interface.
-func (w *wakes) Push(x any) { e := x.(*entry); e.at = len(*w); *w = append(*w, e) }
+func (w *wakes) Push(x any) {
+	e, _ := x.(*entry)
+	e.at = len(*w)
+	*w = append(*w, e)
+}
 
 // Pop implements heap.Interface.
 func (w *wakes) Pop() any {
@@ -86,7 +90,10 @@ func (k keeps) Less(i, j int) bool { return k[i].until.Before(k[j].until) }
 func (k keeps) Swap(i, j int)      { k[i], k[j] = k[j], k[i] }
 
 // Push implements heap.Interface.
-func (k *keeps) Push(x any) { *k = append(*k, x.(kept)) }
+func (k *keeps) Push(x any) {
+	e, _ := x.(kept)
+	*k = append(*k, e)
+}
 
 // Pop implements heap.Interface.
 func (k *keeps) Pop() any {

@@ -193,7 +193,7 @@ func (e *Engine) linkChanged(l Link, err error) {
 func (e *Engine) wakeProvider(name string) {
 	wake := time.Now()
 	if s := e.timing.LinkStagger; s > 0 {
-		wake = wake.Add(time.Duration(rand.Int64N(int64(s))))
+		wake = wake.Add(time.Duration(rand.Int64N(int64(s)))) //nolint:gosec // jitter, nobody's secret
 	}
 	e.mu.Lock()
 	for _, en := range e.ix.open {

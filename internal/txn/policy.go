@@ -171,7 +171,7 @@ var (
 	ErrNoKey            = errors.New("the request has no key; give each request a key of its own, so that it can be asked for again")
 )
 
-// OpenError: the customer has an open request for this operation that may have
+// OpenError says that the customer has an open request for this operation that may have
 // been sent, or waits for the customer. It is to be shown, not repeated.
 type OpenError struct{ Request *Request }
 
@@ -179,14 +179,14 @@ func (e *OpenError) Error() string {
 	return "an earlier request of this customer is still open; show that one"
 }
 
-// CooldownError: the customer asked too recently.
+// CooldownError says that the customer asked too recently.
 type CooldownError struct{ Until time.Time }
 
 func (e *CooldownError) Error() string {
 	return "this customer asked too recently; wait until " + e.Until.Format(time.RFC3339)
 }
 
-// LimitError: more requests in the last hour than allowed.
+// LimitError says that there were more requests in the last hour than allowed.
 type LimitError struct {
 	Scope string    // "customer" or "kiosk"
 	Until time.Time // when the oldest of them is an hour old

@@ -226,8 +226,12 @@ func (e *Engine) finish(ctx context.Context, en *entry, r *Request) time.Duratio
 
 // inquire asks the provider what became of a request.
 func (e *Engine) inquire(ctx context.Context, en *entry, r *Request, of *Offer) time.Duration {
+	q, ok := of.Provider.(Inquirer)
+	if !ok {
+		return e.timing.RetryMax
+	}
 	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
-	a := of.Provider.(Inquirer).Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
+	a := q.Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
 	cancel()
 	if ctx.Err() != nil {
 		return 0 // stopping; an inquiry cut short says nothing

@@ -48,7 +48,7 @@ func backoff(base, limit time.Duration, n int) time.Duration {
 	if n < 30 && base<<n < limit {
 		d = base << n
 	}
-	return base/8 + time.Duration(rand.Int64N(int64(d)))
+	return base/8 + time.Duration(rand.Int64N(int64(d))) //nolint:gosec // jitter, nobody's secret
 }
 
 // patience is how long to wait after an answer: as long as it asks for, within
