@@ -47,18 +47,33 @@ func readTail(f *os.File) (tail, error) {
 	return t, nil
 }
 
-// hasLine reports whether the line that want is the head of stands before end.
-func hasLine(f *os.File, end int64, want Head) (bool, error) {
-	has := false
-	err := backwards(f, end, func(line []byte, _ int64) bool {
+// Attributes of a gap: the line that was remembered and is not there.
+const (
+	rememberedSeq  = "remembered_seq"
+	rememberedHash = "remembered_hash"
+)
+
+// look reports whether the line that want is the head of stands before end, and
+// where it does not, whether a gap says so. Only lines that may be one of the two
+// are parsed: it may read the whole record.
+func look(f *os.File, end int64, want Head) (has, noted bool, err error) {
+	own := []byte(`{"seq":` + strconv.FormatUint(want.Seq, 10) + `,`)
+	gap := appendMember(nil, "act", ActGap)
+	remembered := appendMember(nil, rememberedHash, want.Hash())
+	err = backwards(f, end, func(line []byte, _ int64) bool {
+		mayOwn := bytes.HasPrefix(line, own)
+		if !mayOwn && (!bytes.Contains(line, gap) || !bytes.Contains(line, remembered)) {
+			return true
+		}
 		r, h, err := parseLine(line)
 		if err != nil {
 			return true
 		}
 		has = r.seq == want.Seq && h == want.hash
-		return r.seq > want.Seq
+		noted = r.act == ActGap && r.attrs[rememberedHash] == want.Hash()
+		return !has && !noted
 	})
-	return has, err
+	return has, noted, err
 }
 
 // backwards calls fn with each whole line before size, the last one first, and

@@ -24,28 +24,25 @@ type Options struct {
 }
 
 // Trail is an open record. It is safe for concurrent use, and several processes
-// may have the same file open: each line is written under the file's lock.
+// may have the same file open: each line is written under the record's lock.
 type Trail struct {
-	path  string
-	who   string
-	log   *slog.Logger
-	found Head // what Open found, before it wrote anything itself
-	head  atomic.Pointer[Head]
+	path string
+	who  string
+	log  *slog.Logger
+	head atomic.Pointer[Head]
 
-	mu   sync.Mutex // guards what follows, and keeps the lines of this process in turn
-	f    *os.File   // nil after Close
-	size int64      // up to the end of the line that head is
+	mu    sync.Mutex // guards what follows, and keeps the lines of this process in turn
+	f     *os.File   // nil after Close
+	size  int64      // up to the end of the line that head is
+	found Head       // the last line that was there at Open, or when lines were last missed: what follows it was not lost
 }
 
 // ErrClosed says that Close was called.
 var ErrClosed = errors.New("the audit record is closed")
 
-// lockEvery is how often the file's lock is tried for. It is held for the time
-// of a write, never for that of a sync.
-const lockEvery = 2 * time.Millisecond
-
 // Open opens the record or begins one. What a power loss left at its end that is
-// no line is moved to a file beside it, and a line says so.
+// no line is moved to a file beside it, and a line says so. A *LockedError where
+// another process does not let go of the lock.
 func Open(ctx context.Context, opt Options) (*Trail, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
@@ -55,7 +52,7 @@ func Open(ctx context.Context, opt Options) (*Trail, error) {
 	if err := t.openFile(); err != nil {
 		return nil, err
 	}
-	err := t.locked(ctx, func() error {
+	err := t.locked(ctx, time.Now(), func() error {
 		tail, err := readTail(t.f)
 		if err != nil {
 			return err
@@ -93,38 +90,13 @@ func (t *Trail) openFile() error {
 	return nil
 }
 
-// locked runs fn with the file's lock. mu is held, or t is not shared yet.
-func (t *Trail) locked(ctx context.Context, fn func() error) error {
-	f := t.f
-	if err := flock(ctx, f, unix.LOCK_EX); err != nil {
-		return err
-	}
-	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }()
-	return fn()
-}
-
-func flock(ctx context.Context, f *os.File, how int) error {
-	for {
-		err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB)
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("lock: %w", err)
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("lock: another process holds it: %w", ctx.Err())
-		case <-time.After(lockEvery):
-		}
-	}
-}
-
 // Head is the newest line that this process knows of. It never waits.
 func (t *Trail) Head() Head { return *t.head.Load() }
 
-// Append writes one line, and with e.Sync waits until it is on disk. An error
-// after which the line may stand in the file all the same says so.
+// Append writes one line, and with e.Sync waits until it is on disk. Where another
+// process does not let go of the lock for two seconds, or ctx ends first, it is a
+// *LockedError. An error after which the line may stand in the file all the same
+// says so.
 func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
 	f, head, err := t.append(ctx, &e)
 	if err != nil {
@@ -142,6 +114,7 @@ func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
 }
 
 func (t *Trail) append(ctx context.Context, e *Entry) (*os.File, Head, error) {
+	began := time.Now() // before waiting for others of this process, who wait for the same lock
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.f == nil {
@@ -150,8 +123,8 @@ func (t *Trail) append(ctx context.Context, e *Entry) (*os.File, Head, error) {
 	if err := t.inPlace(); err != nil {
 		return nil, Head{}, err
 	}
-	err := t.locked(ctx, func() error {
-		if err := t.catchUp(); err != nil {
+	err := t.locked(ctx, began, func() error {
+		if _, err := t.catchUp(); err != nil { // a gap is logged and written down
 			return err
 		}
 		return t.write(e)
@@ -183,31 +156,31 @@ func (t *Trail) inPlace() error {
 	return nil
 }
 
-// catchUp takes in what other processes wrote since.
-func (t *Trail) catchUp() error {
+// catchUp takes in what other processes wrote since, and writes down what is
+// missing of what this one knew.
+func (t *Trail) catchUp() (Gap, error) {
 	fi, err := t.f.Stat()
-	if err != nil {
-		return err
-	}
-	if fi.Size() == t.size {
-		return nil
+	if err != nil || fi.Size() == t.size {
+		return Gap{}, err
 	}
 	known := t.Head()
 	tail, err := readTail(t.f)
 	if err != nil {
-		return err
+		return Gap{}, err
 	}
-	if err := t.adopt(tail); err != nil {
-		return err
+	if err := t.adopt(tail); err != nil || tail.head == known {
+		return Gap{}, err
 	}
-	if tail.head.Seq > known.Seq || tail.head == known {
-		return nil
+	g := Gap{Changed: true}
+	if tail.head.Seq < known.Seq {
+		g = Gap{Missing: known.Seq - tail.head.Seq}
+	} else if known.Seq == 0 {
+		return Gap{}, nil
+	} else if has, _, err := look(t.f, tail.end, known); has || err != nil {
+		return Gap{}, err
 	}
-	return t.gap("cut", map[string]string{
-		"missing":         strconv.FormatUint(known.Seq-tail.head.Seq, 10),
-		"remembered_seq":  strconv.FormatUint(known.Seq, 10),
-		"remembered_hash": known.Hash(),
-	})
+	t.found = tail.head
+	return g, t.gap(g, known)
 }
 
 // adopt goes on after the last line of tail. Bytes behind it are moved away.
@@ -223,15 +196,30 @@ func (t *Trail) adopt(tail tail) error {
 		return err
 	}
 	t.log.Error("audit record was torn", "path", t.path, "bytes", tail.junk, "saved", saved)
-	return t.gap("torn", map[string]string{
+	return t.writeGap(map[string]string{
+		"cause": "torn",
 		"bytes": strconv.FormatInt(tail.junk, 10),
 		"saved": filepath.Base(saved),
 	})
 }
 
-// gap writes a line that says what is missing before it, and syncs it.
-func (t *Trail) gap(cause string, attrs map[string]string) error {
-	attrs["cause"] = cause
+// gap writes down that the line which want is the head of is not there.
+func (t *Trail) gap(g Gap, want Head) error {
+	cause, missing := "cut", strconv.FormatUint(g.Missing, 10)
+	if g.Changed {
+		cause, missing = "changed", "unknown"
+	}
+	t.log.Error("audit record lacks lines", "path", t.path, "cause", cause, "missing", missing, "remembered_seq", want.Seq)
+	return t.writeGap(map[string]string{
+		"cause":        cause,
+		"missing":      missing,
+		rememberedSeq:  strconv.FormatUint(want.Seq, 10),
+		rememberedHash: want.Hash(),
+	})
+}
+
+// writeGap writes a line that says what is missing before it, and syncs it.
+func (t *Trail) writeGap(attrs map[string]string) error {
 	if err := t.write(&Entry{Act: ActGap, Who: t.who, Attrs: attrs}); err != nil {
 		return err
 	}
@@ -256,62 +244,6 @@ func (t *Trail) write(e *Entry) error {
 	t.size += int64(len(line))
 	t.head.Store(&Head{Seq: r.seq, hash: h})
 	return nil
-}
-
-// Gap is what CompareStamp found missing. The zero value is nothing.
-type Gap struct {
-	Missing uint64 // lines at the end that the journal remembers and the file has not
-	Changed bool   // the file has another line where the journal remembers one; how many are missing is not known
-}
-
-// Found reports whether anything is missing.
-func (g Gap) Found() bool { return g.Missing > 0 || g.Changed }
-
-// CompareStamp holds the record against a stamp that was kept elsewhere, right
-// after Open. What is missing is written down as a gap and returned. After a
-// power loss a few missing lines are expected: those on the delivery path are not
-// synced one by one.
-func (t *Trail) CompareStamp(ctx context.Context, stamp []byte) (Gap, error) {
-	want, err := ParseStamp(stamp)
-	if err != nil {
-		return Gap{}, fmt.Errorf("compare audit record %s: %w", t.path, err)
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.f == nil {
-		return Gap{}, fmt.Errorf("compare audit record %s: %w", t.path, ErrClosed)
-	}
-	var g Gap
-	err = t.locked(ctx, func() error {
-		if err := t.catchUp(); err != nil {
-			return err
-		}
-		if want.Seq > t.found.Seq {
-			g.Missing = want.Seq - t.found.Seq
-		} else if want.Seq > 0 {
-			has, err := hasLine(t.f, t.size, want)
-			if err != nil {
-				return err
-			}
-			g.Changed = !has
-		}
-		if !g.Found() {
-			return nil
-		}
-		cause, missing := "cut", strconv.FormatUint(g.Missing, 10)
-		if g.Changed {
-			cause, missing = "changed", "unknown"
-		}
-		return t.gap(cause, map[string]string{
-			"missing":         missing,
-			"remembered_seq":  strconv.FormatUint(want.Seq, 10),
-			"remembered_hash": want.Hash(),
-		})
-	})
-	if err != nil {
-		return g, fmt.Errorf("compare audit record %s: %w", t.path, err)
-	}
-	return g, nil
 }
 
 // Close syncs and closes the file.

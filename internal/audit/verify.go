@@ -8,8 +8,6 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Report is what Verify saw, up to the first bad line.
@@ -57,17 +55,39 @@ func Verify(ctx context.Context, path string) (Report, error) {
 	return verify(ctx, path, io.NewSectionReader(f, 0, size))
 }
 
-// wholeSize is the size of the file at a moment when nobody is writing a line.
+// settle is how long the end of a file may stay half a line before that counts as
+// torn. A line is written at once.
+const settle = 200 * time.Millisecond
+
+// wholeSize is the size of the file at a moment when its end is no line that is
+// being written. It takes no lock: readers have no right to it, and a copy of the
+// record has none.
 func wholeSize(ctx context.Context, f *os.File) (int64, error) {
-	if err := flock(ctx, f, unix.LOCK_SH); err != nil {
-		return 0, err
+	size, since := int64(-1), time.Now()
+	for {
+		fi, err := f.Stat()
+		if err != nil {
+			return 0, err
+		}
+		if now := fi.Size(); now != size {
+			size, since = now, time.Now()
+		}
+		var last [1]byte
+		if size == 0 {
+			return 0, nil
+		}
+		if _, err := f.ReadAt(last[:], size-1); err != nil && !errors.Is(err, io.EOF) {
+			return 0, fmt.Errorf("read: %w", err)
+		}
+		if last[0] == '\n' || time.Since(since) >= settle {
+			return size, nil
+		}
+		select {
+		case <-ctx.Done():
+			return 0, ctx.Err()
+		case <-time.After(lockEvery):
+		}
 	}
-	defer func() { _ = unix.Flock(int(f.Fd()), unix.LOCK_UN) }()
-	fi, err := f.Stat()
-	if err != nil {
-		return 0, err
-	}
-	return fi.Size(), nil
 }
 
 func verify(ctx context.Context, path string, src io.Reader) (Report, error) {

@@ -1,0 +1,135 @@
+package audit
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lockEvery is how often the lock is tried for. It is held for the time of a
+	// write, and of a sync only where a gap is written down.
+	lockEvery = 2 * time.Millisecond
+	// lockWait bounds the wait for it. The delivery path waits here, so that nobody
+	// who holds the lock can keep requests from being sent without anybody knowing why.
+	lockWait = 2 * time.Second
+)
+
+// LockedError says that the record's lock could not be had, and nothing was
+// written. Where the context ended first it wraps the context's error.
+type LockedError struct {
+	Path   string // the lock file
+	Waited time.Duration
+	Err    error // why the wait ended early, or nil
+}
+
+// Error is one sentence, with what to do.
+func (e *LockedError) Error() string {
+	s := fmt.Sprintf("another process has held %s for %v", e.Path, e.Waited.Round(time.Millisecond))
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	return s + "; find it with 'fuser " + e.Path + "' and end it"
+}
+
+// Unwrap returns why the wait ended early.
+func (e *LockedError) Unwrap() error { return e.Err }
+
+// lockPath names the lock file. Writers do not lock the record itself: whoever
+// may read that could then stop them.
+func lockPath(record string) string { return record + ".lock" }
+
+// locked runs fn with the lock, for which it waits until lockWait after began. mu
+// is held, or t is not shared yet.
+func (t *Trail) locked(ctx context.Context, began time.Time, fn func() error) error {
+	f, err := t.lock(ctx, began)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // which unlocks it
+	return fn()
+}
+
+func (t *Trail) lock(ctx context.Context, began time.Time) (*os.File, error) {
+	for {
+		f, err := t.tryLock()
+		if err != nil {
+			return nil, fmt.Errorf("lock: %w", err)
+		}
+		if f != nil {
+			return f, nil
+		}
+		e := &LockedError{Path: lockPath(t.path), Waited: time.Since(began)}
+		if e.Waited >= lockWait {
+			return nil, e
+		}
+		select {
+		case <-ctx.Done():
+			e.Err = ctx.Err()
+			return nil, e
+		case <-time.After(lockEvery):
+		}
+	}
+}
+
+// tryLock returns nil where the lock is not to be had now.
+func (t *Trail) tryLock() (f *os.File, err error) {
+	if f, err = t.openLock(); f == nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil && t.named(f) {
+		return f, nil
+	}
+	_ = f.Close()
+	if err == nil || errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
+		return nil, nil
+	}
+	return nil, err
+}
+
+// named reports whether f is still the lock file: two processes that hold the
+// locks of two files would write at once.
+func (t *Trail) named(f *os.File) bool {
+	is, err := os.Lstat(lockPath(t.path))
+	if err != nil {
+		return false
+	}
+	open, err := f.Stat()
+	return err == nil && os.SameFile(is, open)
+}
+
+// openLock returns nil where somebody else is making the file just now.
+func (t *Trail) openLock() (*os.File, error) {
+	path := lockPath(t.path)
+	f, err := os.OpenFile(path, os.O_RDWR|unix.O_NOFOLLOW, 0) //nolint:gosec // the path is the configuration's
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	f, err = os.OpenFile(path, os.O_RDWR|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600) //nolint:gosec // likewise
+	if errors.Is(err, fs.ErrExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	// An operator's command may run as root and come first: the record's owner must
+	// be able to take the lock all the same.
+	if os.Geteuid() == 0 {
+		var st unix.Stat_t
+		err := unix.Fstat(int(t.f.Fd()), &st)
+		if err == nil {
+			err = f.Chown(int(st.Uid), int(st.Gid))
+		}
+		if err != nil {
+			_ = f.Close()
+			return nil, err
+		}
+	}
+	return f, nil
+}
