@@ -105,7 +105,7 @@ func newDataKey(ctx context.Context, kek KEK, journal journalID, id uint32) (*da
 // another mark as a file in the key folder.
 //
 //	4     mark
-//	8     creation, signed, milliseconds since 1970
+//	8     creation, signed, in milliseconds: of a data key since 1970, of a secret's key since the machine started
 //	1, n  length and name of the KEK
 //	2, m  length and bytes that the KEK made
 type wrappedKey struct {

@@ -74,6 +74,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 	if err != nil {
 		return nil, err
 	}
+	dir.sweepOld(opt.SecretMost) // first, whatever fails afterwards
 	if _, err := os.Stat(opt.Path); errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Lstat(witnessPath(opt.Path)); !errors.Is(err, fs.ErrNotExist) {
 			return nil, &Error{Op: "open journal", Path: opt.Path, Err: ErrVanished, Hint: hintVanish}
@@ -167,7 +168,9 @@ func (db *DB) start(ctx context.Context) (w *writer, err error) {
 	for _, e := range w.index.items {
 		wanted[e.file] = true
 	}
-	n, err := db.dir.sweep(wanted)
+	// What a crash left between filing a key and committing its record, or between a
+	// commit and destroying the key. Nobody can add yet.
+	n, err := db.dir.sweep(func(name string) bool { return wanted[name] })
 	if err != nil {
 		return nil, &Error{Op: "sweep key folder", Path: db.opt.KeyDir, Err: err, Hint: "the service user must own what is in it"}
 	}

@@ -22,6 +22,11 @@ type Options struct {
 	MaxBytes int64 // bytes of records at most; 0: 64 MiB. Likewise
 	Reserve  int64 // bytes of disk taken at creation; 0: 8 MiB, negative: none
 
+	// SecretMost is the longest that the key of a PIN or one-time password stays; 0:
+	// 15 minutes. It is destroyed then, whatever else fails. Longer than any request
+	// with a secret may wait.
+	SecretMost time.Duration
+
 	Log *slog.Logger // nil: nothing is logged
 	// Stamp gives the bytes, at most 256, that each commit stores beside what it
 	// changes: the head of the audit record, so that a shortened audit file is
@@ -60,6 +65,8 @@ func (o *Options) check() error {
 		return bad("PINKEK", "is missing")
 	case o.Kiosk < 1 || o.Kiosk > txn.MaxKiosk:
 		return bad("Kiosk", fmt.Sprintf("is %d; give 1 to %d", o.Kiosk, txn.MaxKiosk))
+	case o.SecretMost < 0:
+		return bad("SecretMost", "is negative; give a time, or 0 for the default")
 	case o.MaxItems < 0 || o.MaxBytes < 0:
 		return bad("MaxItems or MaxBytes", "is negative; give a limit, or 0 for the default")
 	}
@@ -71,6 +78,9 @@ func (o *Options) check() error {
 	}
 	if o.Reserve == 0 {
 		o.Reserve = defaultReserve
+	}
+	if o.SecretMost == 0 {
+		o.SecretMost = defaultSecretMost
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

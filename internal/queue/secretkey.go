@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -136,7 +135,7 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	copy(plain[2:], s.Bytes())
 	out.box = aead.Seal(nil, nil, plain, secretAAD(secretLabel, journal, id, kind, out.gen)) //nolint:gosec // the AEAD makes its own random nonce
 
-	w := wrappedKey{created: time.Now().UnixMilli(), kek: d.kek.ID(), wrapped: wrapped}
+	w := wrappedKey{created: sinceBoot(), kek: d.kek.ID(), wrapped: wrapped}
 	b, err := w.encode(secretKeyMagic)
 	if err != nil {
 		return nil, err
@@ -242,17 +241,15 @@ func (d *keyDir) retry() int {
 	return len(d.doomed)
 }
 
-// sweep destroys every key that no record wants: what a crash left between
-// filing a key and committing its record, or between a commit and destroying
-// the key. Called before anybody can add.
-func (d *keyDir) sweep(wanted map[string]bool) (destroyed int, err error) {
+// sweep destroys every key that is not to be kept.
+func (d *keyDir) sweep(keep func(name string) bool) (destroyed int, err error) {
 	list, err := os.ReadDir(d.path)
 	if err != nil {
 		return 0, fmt.Errorf("list key folder: %w", err)
 	}
 	var errs []error
 	for _, e := range list {
-		if !isKeyFile(e.Name()) || wanted[e.Name()] {
+		if !isKeyFile(e.Name()) || keep(e.Name()) {
 			continue
 		}
 		if err := d.destroy(e.Name()); err != nil {

@@ -87,6 +87,7 @@ func (w *writer) run(ctx context.Context) {
 
 // idle does what waits for nobody.
 func (w *writer) idle() {
+	w.db.dir.sweepOld(w.db.opt.SecretMost) // also while the file is closed
 	if w.db.handle() == nil {
 		if err := w.reopen(); err != nil {
 			w.db.opt.Log.Warn("journal is still closed", "error", err)
