@@ -187,6 +187,10 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	if err := ag.openAudit(ctx); err != nil {
 		return err
 	}
+	// Before the token is waited for: no PIN's key outlives its time for want of one.
+	if _, err := queue.SweepKeys(ag.set.Journal.KeyDir, 0); err != nil {
+		ag.log.Error("old keys of secrets not destroyed", "error", err)
+	}
 	if err := ag.keys.Ready(ctx); err != nil {
 		return err
 	}
