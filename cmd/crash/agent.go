@@ -121,7 +121,7 @@ func (k *kiosk) life(ctx context.Context, t *tally, end func()) error {
 		defer close(done)
 		k.walk(wctx)
 	}()
-	sleep(ctx, k.dice.between(0, 600*time.Millisecond))
+	sleep(ctx, k.dice.between(0, time.Second))
 	end()
 	<-done
 	stop()

@@ -13,7 +13,7 @@ import (
 )
 
 // easy is a short life that ends at a random moment.
-func easy(r *round, _ int) manner {
+func easy(*round, int) manner {
 	return manner{ask: 60, least: 0, most: 300 * time.Millisecond, early: true}
 }
 
@@ -39,7 +39,7 @@ func atPoint(r *round, _ int) manner {
 	p := points[r.dice.IntN(len(points))]
 	return manner{
 		wrap: strace(p.call + ":signal=SIGKILL:when=" + strconv.Itoa(1+r.dice.IntN(p.most))),
-		ask:  100, least: 1500 * time.Millisecond, most: 1500 * time.Millisecond,
+		ask:  100, least: 1500 * time.Millisecond, most: 1500 * time.Millisecond, point: true,
 	}
 }
 
@@ -59,10 +59,15 @@ func kills(w weather, how func(*round, int) manner) func(context.Context, *groun
 				if err := errors.Join(g.up.Clear(ctx), w(ctx, r)); err != nil {
 					return err
 				}
-				if err := r.live(ctx, how(r, i)); err != nil {
+				m := how(r, i)
+				hit, err := r.live(ctx, m)
+				if err != nil {
 					return err
 				}
 				t.Trials++
+				if m.point && !hit {
+					t.Missed++
+				}
 			}
 			return nil
 		})
@@ -100,7 +105,7 @@ func drains(ctx context.Context, g *ground, trials int, t *tally) error {
 					_ = g.up.Clear(ctx)
 				}
 			}
-			if err := r.live(ctx, m); err != nil {
+			if _, err := r.live(ctx, m); err != nil {
 				return err
 			}
 			t.Trials++
@@ -124,8 +129,7 @@ func fulls(ctx context.Context, g *ground, trials int, t *tally) (err error) {
 		if err := errors.Join(g.up.Clear(ctx), mixed(ctx, r)); err != nil {
 			return err
 		}
-		m := easy(r, 0)
-		m.least, m.most, m.ask = 200*time.Millisecond, 800*time.Millisecond, 30
+		m := manner{ask: 60, least: 200 * time.Millisecond, most: 800 * time.Millisecond, early: true}
 		m.while = func(ctx context.Context) {
 			for ctx.Err() == nil {
 				sleep(ctx, r.dice.between(0, 150*time.Millisecond))
@@ -136,7 +140,8 @@ func fulls(ctx context.Context, g *ground, trials int, t *tally) (err error) {
 				}
 			}
 		}
-		if err := errors.Join(r.live(ctx, m), d.Free()); err != nil {
+		_, err := r.live(ctx, m)
+		if err := errors.Join(err, d.Free()); err != nil {
 			return err
 		}
 		t.Trials++
@@ -200,7 +205,8 @@ func cuts(open opener) func(context.Context, *ground, int, *tally) error {
 					cut = d.Cut()
 					l.kill()
 				}
-				if err := errors.Join(r.live(ctx, m), cut, d.Restore(), emptyKeys(r.keyDir)); err != nil {
+				_, err := r.live(ctx, m)
+				if err := errors.Join(err, cut, d.Restore(), emptyKeys(r.keyDir)); err != nil {
 					return nil, err
 				}
 				t.Trials++

@@ -22,8 +22,8 @@ type plan struct {
 
 func shortPlan() plan {
 	return plan{lanes: 2, trials: map[string]int{
-		"kill": 25, "kill-slow": 10, "kill-silent": 10, "kill-lost": 10, "kill-flap": 10, "kill-drain": 10,
-		"kill-point": 20, "sync-error": 5, "disk-full": 5, "power": 6, "power-torn": 6, "agent-kill": 8, "agent-power": 4,
+		"kill": 40, "kill-slow": 15, "kill-silent": 15, "kill-lost": 15, "kill-flap": 15, "kill-drain": 20,
+		"kill-point": 40, "sync-error": 10, "disk-full": 8, "power": 10, "power-torn": 10, "agent-kill": 10, "agent-power": 5,
 	}}
 }
 
@@ -35,11 +35,11 @@ func longPlan() plan {
 }
 
 func onePlan(name string, n int) (plan, error) {
-	if _, ok := kindNamed(name); !ok {
-		var names []string
-		for _, k := range kinds() {
-			names = append(names, k.name)
-		}
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+	}
+	if !slices.Contains(names, name) {
 		return plan{}, fmt.Errorf("there is no kind %q; there are %s", name, strings.Join(names, ", "))
 	}
 	return plan{lanes: 1, trials: map[string]int{name: n}}, nil

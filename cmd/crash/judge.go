@@ -13,6 +13,7 @@ type tally struct {
 	Kind    string
 	Trials  int // kills, or power cuts
 	Cuts    int // how many of them were power cuts
+	Missed  int // trials whose chosen point was not reached; killed all the same
 	Acked   int // requests that were acknowledged
 	Unheard int // requests that are in the journal although their acknowledgement was not heard
 	Once    int // acknowledged, never in doubt, carried out once
@@ -26,7 +27,7 @@ type tally struct {
 	Wrong    int      // an end that is not true, or another broken promise
 	Open     int      // came to no end
 	Unopened int      // journals that did not open, or called themselves put back from a copy
-	Secrets  int      // places where a PIN or one-time password stands in clear
+	Secrets  int      // places where a PIN or one-time password stands in clear, or its key is left
 	Audit    int      // audit records with a broken chain
 	Skipped  int      // trials that could not be made here
 	Why      string   // and why
@@ -45,6 +46,7 @@ func (t *tally) balance() int {
 func (t *tally) add(o *tally) {
 	t.Trials += o.Trials
 	t.Cuts += o.Cuts
+	t.Missed += o.Missed
 	t.Acked += o.Acked
 	t.Unheard += o.Unheard
 	t.Once += o.Once

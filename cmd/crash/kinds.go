@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 )
 
 // kind is one way to break things.
@@ -73,13 +72,4 @@ func needStrace() error {
 		return fmt.Errorf("strace does not work here: %w: %s", err, out)
 	}
 	return nil
-}
-
-func kindNamed(name string) (kind, bool) {
-	all := kinds()
-	i := slices.IndexFunc(all, func(k kind) bool { return k.name == name })
-	if i < 0 {
-		return kind{}, false
-	}
-	return all[i], true
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -49,7 +50,7 @@ func begin(b *book, config, log string, news func(*life, *request), wrap ...stri
 		return nil, fmt.Errorf("open the booth's log: %w", err)
 	}
 	defer func() { _ = f.Close() }()
-	line := append(wrap, self, boothVerb, config)
+	line := slices.Concat(wrap, []string{self, boothVerb, config})
 	cmd := exec.Command(line[0], line[1:]...) //nolint:gosec,noctx // G204: this program; it is ended by end
 	cmd.Stderr = f
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}

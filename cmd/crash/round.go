@@ -58,32 +58,34 @@ type manner struct {
 	early bool                  // now and then it dies before it has read it
 	while func(context.Context) // what happens meanwhile; ends with its context
 	end   func(*life)           // in place of a kill
+	point bool                  // wrap kills it at a chosen point; least and most are for when that is not reached
 	// mayNotStart: its disk fails, so that it may say that it cannot start. The next
 	// one must be able to.
 	mayNotStart bool
 }
 
-// live lets one booth live and die.
-func (r *round) live(ctx context.Context, m manner) error {
+// live lets one booth live and die, and reports whether it died by itself: at the
+// point that was chosen for it.
+func (r *round) live(ctx context.Context, m manner) (byItself bool, err error) {
 	l, err := begin(r.book, r.config, r.log, func(l *life, q *request) { r.react(ctx, l, q, false) }, m.wrap...)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer r.reactions.Wait()
 	defer l.kill()
 	if m.early && r.dice.oneIn(6) {
 		time.Sleep(r.dice.between(0, 80*time.Millisecond))
-		return nil
+		return false, nil
 	}
 	if err := l.waitReady(ctx, 30*time.Second); err != nil {
 		if ctx.Err() != nil {
-			return ctx.Err()
+			return false, ctx.Err()
 		}
 		if isOver(l) && (l.failed == "" && len(m.wrap) > 0 || l.failed != "" && m.mayNotStart) {
-			return nil // killed at the chosen point, before it had read its journal, or hindered
+			return l.failed == "", nil // killed at the chosen point, before it had read its journal, or hindered
 		}
 		r.book.put(&r.book.unopened, err.Error())
-		return nil
+		return false, nil
 	}
 	for _, q := range r.book.pick(waitsForCustomer) {
 		r.react(ctx, l, q, false)
@@ -99,6 +101,7 @@ func (r *round) live(ctx context.Context, m manner) error {
 	case <-l.over:
 	case <-ctx.Done():
 	}
+	byItself = isOver(l)
 	if m.end != nil {
 		m.end(l)
 	} else {
@@ -106,7 +109,7 @@ func (r *round) live(ctx context.Context, m manner) error {
 	}
 	stop()
 	work.Wait()
-	return ctx.Err()
+	return byItself, ctx.Err()
 }
 
 func isOver(l *life) bool {
@@ -259,6 +262,14 @@ func (r *round) verdict(ctx context.Context, t *tally) error {
 		t.detail("audit record: %v", err)
 	}
 	r.secretsIn(t, 3, r.state, r.keyDir, r.log)
+	keys, err := os.ReadDir(r.keyDir)
+	if err != nil {
+		return fmt.Errorf("look for keys: %w", err)
+	}
+	if len(keys) > 0 && r.book.open() == 0 {
+		t.Secrets++
+		t.detail("every request has ended, and the keys of %d PINs or one-time passwords are still there", len(keys))
+	}
 	return nil
 }
 

@@ -43,6 +43,9 @@ func report(rows []*tally, took time.Duration) error {
 			fmt.Printf("\nskipped: %d trials of %s: %s", t.Skipped, t.Kind, t.Why)
 		}
 	}
+	if sum.Missed > 0 {
+		fmt.Printf("\n%d trials did not reach the system call chosen for them within their time and were killed then.", sum.Missed)
+	}
 	fmt.Printf("\n%d trials (%d power cuts) in %.0f s, %d skipped. Once, settled, unresolved, expired, cancelled and rejected are honest ends.\n",
 		sum.Trials, sum.Cuts, took.Seconds(), sum.Skipped)
 	if sum.failed() {

@@ -151,7 +151,7 @@ func putSynced(dir, name string) error {
 	if err != nil {
 		return err
 	}
-	_, err = f.Write([]byte("late"))
+	_, err = f.WriteString("late")
 	return errors.Join(err, f.Sync(), f.Close())
 }
 
