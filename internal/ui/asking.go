@@ -67,6 +67,7 @@ func (d *desk) submit(c *command) *Result {
 			if err != nil {
 				return d.refuse(err)
 			}
+			d.s.earlier = false
 			d.log.Info("request accepted", "session", d.s.id, "request", r.ID, "operation", string(r.Operation))
 			d.adopt(r, seen)
 			return &success
@@ -109,6 +110,7 @@ func (d *desk) refuse(err error) *Result {
 		}
 		return &Result{Code: codeField, Field: field.Field.Name, Rule: string(field.Rule)}
 	case errors.As(err, &open):
+		d.s.earlier = true
 		d.adopt(open.Request, d.s.changes)
 		d.s.notice = textKey(d.s.state, "notice.earlier")
 		return refusal(codeOpen)

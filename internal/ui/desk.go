@@ -81,6 +81,7 @@ type session struct {
 	request *txn.Request
 	changes int  // how many changes of it have been seen
 	patient bool // WORKING may still be shown for it
+	earlier bool // it was made in another session: perhaps by somebody else
 	from    State
 	qr      *qrDoc
 	qrOf    string

@@ -73,7 +73,7 @@ func (d *desk) place(r *txn.Request) State {
 		}
 		return Pending
 	case txn.Pending:
-		return placePending(r)
+		return d.placePending(r)
 	case txn.InDoubt:
 		return Pending
 	case txn.Succeeded:
@@ -100,7 +100,9 @@ func (d *desk) place(r *txn.Request) State {
 	return Pending // a state this screen does not know is a doubt
 }
 
-func placePending(r *txn.Request) State {
+// placePending shows the way on to who made the request. Whoever merely typed the
+// same number sees that it is open, and not the customer's own page.
+func (d *desk) placePending(r *txn.Request) State {
 	switch r.Await {
 	case txn.AwaitOTP:
 		if r.Reason == txn.ReasonOTPWrong {
@@ -108,6 +110,9 @@ func placePending(r *txn.Request) State {
 		}
 		return OTP
 	case txn.AwaitLink:
+		if d.s.earlier {
+			return Pending
+		}
 		return BindQR
 	}
 	return Pending

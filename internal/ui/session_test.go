@@ -191,6 +191,29 @@ func TestWhatCannotWaitIsRefusedOnTheMenu(t *testing.T) {
 	require.Len(t, network["works"], 4)
 }
 
+func TestTheCustomersPageIsNotShownToWhoTypesTheSameNumber(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.open()
+	id := p.toWorking(r.engine, txn.FinpayBind)
+	r.engine.Move(id, uitest.Send)
+	r.engine.Move(id, uitest.Await(txn.AwaitLink, txn.ReasonLinkOpen, 5*time.Minute, map[string]string{
+		txn.DataLinkURL: "https://webview.example/canary-page", txn.DataLinkDomain: "webview.example",
+	}))
+	p.at(ui.BindQR)
+	p.do("finish")
+	p.at(ui.Goodbye)
+	p.at(ui.Attract)
+	p.do("start")
+	p.do("choose", "operation", string(txn.FinpayBind))
+	p.do("agree")
+	require.Equal(t, "open", p.try("submit_fields", fieldsOf[txn.FinpayBind]...).Code)
+	s := p.at(ui.Pending)
+	require.Equal(t, "PENDING.notice.earlier", s.Notice)
+	require.NotContains(t, string(p.docs["request"]), "webview.example")
+	r.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, txn.ReasonConfirmed))
+	p.at(ui.Done)
+}
+
 func TestOpenRequestIsShownInsteadOfANewOne(t *testing.T) {
 	r := newRig(t, nil)
 	p := r.open()
