@@ -57,6 +57,26 @@ demo-clean: go ## Remove what the demo left on the disk
 build: go deps ## Build bin/gardu for this machine (with its token worker, so not static)
 	CGO_ENABLED=1 $(GO) build -trimpath -ldflags '-s -w -buildid= -X main.version=$(VERSION)' -o bin/gardu ./cmd/agent
 
+# The compilers of Debian 11 are unpacked once and kept; see packaging/release/toolchain.sh.
+TOOLCHAIN := build/toolchain
+
+.PHONY: release
+release: go deps-release ## Build build/release: gardu for amd64 and arm64, static, the same bytes everywhere
+	@packaging/release/build.sh build/release $(TOOLCHAIN) '$(VERSION)'
+
+.PHONY: release-repro
+release-repro: go deps-release ## Build it twice in two folders and compare (ten minutes)
+	@packaging/release/repro.sh $(TOOLCHAIN) '$(VERSION)'
+
+.PHONY: release-test
+release-test: release ## Run it on Debian 11, 12 and 13, and emulated on arm64 (root; ten minutes)
+	@tools/deps.sh debootstrap qemu-user-static
+	@packaging/release/test-debians.sh build/release build/debians
+
+.PHONY: deps-release
+deps-release:
+	@tools/deps.sh binutils file debian-archive-keyring
+
 .PHONY: deps
 deps: ## Install what is missing: compiler, SoftHSM, tools of the tests (Debian; root or sudo)
 	@tools/deps.sh gcc libc6-dev softhsm2 opensc opensc-pkcs11 openssl ca-certificates strace
@@ -104,17 +124,15 @@ bench: go deps ## Figures against a reference, one BENCH line each
 
 ##@ Not there yet: each says so and fails
 
-LATER := test-token package package-test release
+LATER := test-token package package-test
 
 test-token: WHY := the suite for a token of your own is not written yet. make test runs against SoftHSM.
 package: WHY := deb and rpm are not written yet. make build gives a program for this machine.
 package-test: WHY := there are no packages to install and test yet.
-release: WHY := signed releases are not written yet. make build gives a program for this machine.
 
 test-token: ## The key tests on a token of your own (later)
 package: ## Build deb and rpm (later)
 package-test: ## Install, upgrade, break and roll back in a container (later)
-release: ## Build and sign a release (later)
 
 .PHONY: $(LATER)
 $(LATER):
