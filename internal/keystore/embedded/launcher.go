@@ -116,11 +116,11 @@ func (l *Launcher) find() error {
 		}
 		file, path, err := l.prove(w.open)
 		if err != nil {
-			failed = append(failed, fmt.Errorf("%s: %w", w.name, err))
+			failed = append(failed, fmt.Errorf("%s (%w)", w.name, err))
 			continue
 		}
 		if len(failed) > 0 {
-			l.opts.Log.Warn("token worker runs from a file", "where", w.name, "error", errors.Join(failed...))
+			l.opts.Log.Warn("token worker runs from a file", "where", w.name, "error", list(failed))
 		}
 		l.file, l.path = file, path
 		return nil
@@ -188,6 +188,9 @@ func probe(path string) error {
 		// The dynamic loader says here which library it misses.
 		return fmt.Errorf("%w: %.200q", err, out)
 	}
+	if e, ok := errors.AsType[*os.PathError](err); ok {
+		return e.Err // a number under /proc tells nobody anything
+	}
 	return err
 }
 
@@ -200,7 +203,7 @@ func (l list) Error() string {
 		if i > 0 {
 			s += ", nor "
 		}
-		s += "(" + err.Error() + ")"
+		s += err.Error()
 	}
 	return s
 }

@@ -95,7 +95,7 @@ func TestEveryWayToAWorker(t *testing.T) {
 			opts:  func(t *testing.T) Options { return Options{Dir: t.TempDir()} },
 			memfd: func(string, int) (int, error) { return -1, unix.EACCES },
 			path:  "/gardu-token (deleted)",
-			logs:  "in memory: create: permission denied",
+			logs:  "in memory (create: permission denied)",
 		},
 		"in the runtime directory when memory can be had but not executed": {
 			opts: func(t *testing.T) Options { return Options{Dir: t.TempDir()} },
@@ -229,7 +229,7 @@ func TestAnErrorNamesEveryWayAndIsNotForGood(t *testing.T) {
 	var e *keystore.Error
 	require.ErrorAs(t, err, &e)
 	require.Contains(t, e.Hint, "token.helper_path")
-	for _, say := range []string{"in memory: create: permission denied", "in " + dir, "as /nowhere/token-worker"} {
+	for _, say := range []string{"does not execute it in memory (create: permission denied), nor in " + dir + " (", ", nor as /nowhere/token-worker ("} {
 		require.ErrorContains(t, err, say)
 	}
 
