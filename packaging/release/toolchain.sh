@@ -58,6 +58,10 @@ if [ "${1:-}" = --pin ]; then
 fi
 
 dir=${1:?usage: toolchain.sh DIR}
+if [ "$(uname -m)" != x86_64 ]; then
+	echo "release: the pinned compilers run on amd64 only; build there, for both" >&2
+	exit 1
+fi
 pin=$(cat "$list" "${BASH_SOURCE[0]}" | sha256sum)
 if [ "$(cat "$dir/pin" 2>/dev/null)" = "$pin" ]; then
 	exit 0

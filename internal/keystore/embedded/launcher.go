@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -28,7 +29,7 @@ const (
 // up wrongly is given up for as long as the program runs.
 const probeLimit = 20 * time.Second
 
-// ErrNotCarried: this program was built without a token worker inside.
+// ErrNotCarried says that this program was built without a token worker inside.
 var ErrNotCarried = errors.New("this program carries no token worker")
 
 // Sum returns the SHA-256 of the worker that this program carries, in hex, and ""
@@ -171,7 +172,7 @@ func (l *Launcher) compare(file *os.File) error {
 		return fmt.Errorf("read it back: %w", err)
 	}
 	want := sha256.Sum256([]byte(l.program))
-	if got := h.Sum(nil); n != int64(len(l.program)) || string(got) != string(want[:]) {
+	if got := h.Sum(nil); n != int64(len(l.program)) || !bytes.Equal(got, want[:]) {
 		return fmt.Errorf("the file is not this release's worker (SHA-256 %x, not %x)", got[:4], want[:4])
 	}
 	return nil
@@ -181,7 +182,7 @@ func (l *Launcher) compare(file *os.File) error {
 func probe(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeLimit)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, path, ProbeArgument) //nolint:gosec // the file that was compared
+	cmd := exec.CommandContext(ctx, path, ProbeArgument)
 	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
 	if err != nil && len(out) > 0 {
