@@ -102,7 +102,7 @@ func drains(ctx context.Context, g *ground, trials int, t *tally) error {
 				m.least, m.most = 200*time.Millisecond, 700*time.Millisecond
 				m.while = func(ctx context.Context) {
 					sleep(ctx, r.dice.between(0, 100*time.Millisecond))
-					_ = g.up.Clear(ctx)
+					_ = g.up.Clear(context.WithoutCancel(ctx))
 				}
 			}
 			if _, err := r.live(ctx, m); err != nil {
@@ -187,8 +187,9 @@ func (g *ground) onPower(open opener, t *tally, fn func(disk.Power) (*round, err
 	return nil
 }
 
-// cuts takes the power away from under the booths.
-func cuts(open opener) func(context.Context, *ground, int, *tally) error {
+// cuts takes the power away from under the booths. On a sick disk it takes no
+// writes now and then before that.
+func cuts(open opener, sick bool) func(context.Context, *ground, int, *tally) error {
 	return func(ctx context.Context, g *ground, trials int, t *tally) error {
 		return g.onPower(open, t, func(d disk.Power) (*round, error) {
 			r, err := g.newRound(g.journal())
@@ -201,6 +202,10 @@ func cuts(open opener) func(context.Context, *ground, int, *tally) error {
 				}
 				var cut error
 				m := manner{ask: 60, twice: true, least: 20 * time.Millisecond, most: 400 * time.Millisecond}
+				if v, ok := d.(*disk.Volatile); ok && sick {
+					m.least, m.most = 200*time.Millisecond, time.Second
+					m.while = func(ctx context.Context) { r.sicken(ctx, v) }
+				}
 				m.end = func(l *life) {
 					cut = d.Cut()
 					l.kill()
@@ -214,5 +219,15 @@ func cuts(open opener) func(context.Context, *ground, int, *tally) error {
 			}
 			return r, errors.Join(r.settle(ctx), r.verdict(ctx, t), g.up.Reset(ctx), os.RemoveAll(r.keyDir))
 		})
+	}
+}
+
+// sicken lets the disk fail for moments.
+func (r *round) sicken(ctx context.Context, d *disk.Volatile) {
+	for ctx.Err() == nil {
+		sleep(ctx, r.dice.between(10*time.Millisecond, 150*time.Millisecond))
+		d.Fail(true)
+		sleep(ctx, r.dice.between(time.Millisecond, 40*time.Millisecond))
+		d.Fail(false)
 	}
 }

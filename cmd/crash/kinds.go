@@ -29,8 +29,9 @@ func kinds() []kind {
 		{"kill-point", "kill -9 on entry to a chosen system call", needStrace, 20, kills(mixed, atPoint)},
 		{"sync-error", "every so many syncs or writes fail with EIO, then kill -9", needStrace, 10, kills(mixed, failing)},
 		{"disk-full", "others fill the disk now and then, kill -9", needRoot, 15, fulls},
-		{"power", "power cut: ext4 stops without writing out (EXT4_IOC_SHUTDOWN)", needLoop, 20, cuts(ext4)},
-		{"power-torn", "power cut: a disk loses its write cache, sector by sector", needFUSE, 20, cuts(volatile)},
+		{"power", "power cut: ext4 stops without writing out (EXT4_IOC_SHUTDOWN)", needLoop, 20, cuts(ext4, false)},
+		{"power-torn", "power cut: a disk loses its write cache, sector by sector", needFUSE, 20, cuts(volatile, false)},
+		{"power-sick", "the same, and before it the disk takes no writes for moments (EIO)", needFUSE, 20, cuts(volatile, true)},
 		{"agent-kill", "kill -9 of the gardu program itself, driven over its screen", nil, 25, agents},
 		{"agent-power", "the same with power cuts as in power-torn", needFUSE, 25, agentCuts},
 	}

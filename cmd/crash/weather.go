@@ -69,15 +69,17 @@ func mixed(ctx context.Context, r *round) error {
 	return all[r.dice.IntN(len(all))](ctx, r)
 }
 
-// flapping lets one platform after the other come and go.
+// flapping lets one platform after the other come and go. What it asks of the
+// sandbox is not cut short by the end of ctx: it would take effect some time later.
 func (r *round) flapping(ctx context.Context) {
+	whole := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		p := providers[r.dice.IntN(len(providers))]
-		if err := r.g.up.Fault(ctx, stage.Fault{Provider: p, Kind: "down"}); err != nil {
+		if err := r.g.up.Fault(whole, stage.Fault{Provider: p, Kind: "down"}); err != nil {
 			return
 		}
 		sleep(ctx, r.dice.between(10*time.Millisecond, 80*time.Millisecond))
-		if err := r.g.up.Clear(ctx); err != nil {
+		if err := r.g.up.Clear(whole); err != nil {
 			return
 		}
 		sleep(ctx, r.dice.between(10*time.Millisecond, 80*time.Millisecond))

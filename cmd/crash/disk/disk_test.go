@@ -90,6 +90,23 @@ func TestCutKeepsWhatWasFlushedAndTearsTheRest(t *testing.T) {
 	}
 }
 
+func TestSickDiskKeepsNothing(t *testing.T) {
+	image := imageOf(t, 2)
+	c := openCache(t, image)
+	require.NoError(t, c.write([]byte{10}, 0))
+	c.fail(true)
+	require.ErrorIs(t, c.write([]byte{20}, 0), errSick)
+	require.ErrorIs(t, c.flush(), errSick)
+	p := make([]byte, 1)
+	require.NoError(t, c.read(p, 0))
+	require.Equal(t, []byte{10}, p)
+	c.fail(false)
+	require.NoError(t, c.flush())
+	b, err := os.ReadFile(image)
+	require.NoError(t, err)
+	require.Equal(t, byte(10), b[0])
+}
+
 // TestPowerCut writes one file with a sync and one without, on each kind of disk.
 func TestPowerCut(t *testing.T) {
 	if os.Geteuid() != 0 {

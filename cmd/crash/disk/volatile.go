@@ -11,7 +11,10 @@ import (
 // sector is what a disk writes whole or not at all.
 const sector = 512
 
-var errNoPower = errors.New("the power is away")
+var (
+	errNoPower = errors.New("the power is away")
+	errSick    = errors.New("the disk takes no writes")
+)
 
 // cache is a disk with a volatile write cache: what was written since the last
 // flush may be there after a power cut, or not, each sector for itself and in any
@@ -22,6 +25,7 @@ type cache struct {
 	bytes int64
 	dirty map[int64][][]byte // by sector: what was written since the last flush, oldest first
 	dead  bool
+	sick  bool
 }
 
 func newCache(image string) (*cache, error) {
@@ -67,8 +71,11 @@ func overlay(dst []byte, dstOff int64, src []byte, srcOff int64) {
 func (c *cache) write(p []byte, off int64) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.dead {
+	switch {
+	case c.dead:
 		return errNoPower
+	case c.sick:
+		return errSick
 	}
 	for at := off / sector; at*sector < off+int64(len(p)); at++ {
 		s := make([]byte, sector)
@@ -90,8 +97,11 @@ func (c *cache) write(p []byte, off int64) error {
 func (c *cache) flush() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.dead {
+	switch {
+	case c.dead:
 		return errNoPower
+	case c.sick:
+		return errSick
 	}
 	for at, v := range c.dirty {
 		if _, err := c.image.WriteAt(v[len(v)-1], at*sector); err != nil {
@@ -100,6 +110,13 @@ func (c *cache) flush() error {
 		delete(c.dirty, at)
 	}
 	return nil
+}
+
+// fail lets writes and flushes fail, or no longer. What fails is not kept.
+func (c *cache) fail(on bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.sick = on
 }
 
 // cut takes the power away: choose(n) says for each sector which of n versions it
@@ -182,6 +199,9 @@ func (d *Volatile) Dir() string { return d.dir }
 
 // Image implements Power.
 func (d *Volatile) Image() string { return d.image }
+
+// Fail lets everything that is written to the disk fail with EIO, or no longer.
+func (d *Volatile) Fail(on bool) { d.cache.fail(on) }
 
 // Cut implements Power.
 func (d *Volatile) Cut() error { return d.cache.cut(d.choose) }
