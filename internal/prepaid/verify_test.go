@@ -74,7 +74,7 @@ func TestVerify(t *testing.T) {
 			require.Equal(t, tt.alarm, v.Alarm != "")
 			require.Len(t, client.sent, 1)
 			require.Equal(t, "https://cards.example.com/mob1/api/onboarding/v1/verifyCardholder", client.sent[0].URL)
-			require.Equal(t, []string{"secure-code-canary"}, client.sent[0].Header["secureCode"]) //nolint:staticcheck // sent as the document spells it
+			require.Equal(t, []string{"secure-code-canary"}, client.sent[0].Header["secureCode"])
 		})
 	}
 }
