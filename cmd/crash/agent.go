@@ -99,12 +99,7 @@ func (k *kiosk) life(ctx context.Context, t *tally, end func()) error {
 	}
 	t.Trials++
 	if k.dice.oneIn(6) { // it dies while it starts
-		soon := time.AfterFunc(k.dice.between(0, 600*time.Millisecond), end)
-		err := k.procs.StartAgent(ctx)
-		if soon.Stop() {
-			end()
-		}
-		_ = err // who was killed in the middle was not ready
+		k.dieStarting(ctx, end)
 		return ctx.Err()
 	}
 	if !k.start(ctx) {
@@ -127,6 +122,27 @@ func (k *kiosk) life(ctx context.Context, t *tally, end func()) error {
 	stop()
 	k.heard()
 	return ctx.Err()
+}
+
+// dieStarting ends the agent at a random moment of its start.
+func (k *kiosk) dieStarting(ctx context.Context, end func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = k.procs.StartAgent(ctx) // who is killed in the middle does not get ready
+	}()
+	sleep(ctx, k.dice.between(0, 600*time.Millisecond))
+	end()
+	for {
+		// It may not have been there yet.
+		k.procs.KillAgent()
+		select {
+		case <-done:
+			k.procs.KillAgent()
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
 }
 
 // start starts the agent; a journal that does not open is noted.

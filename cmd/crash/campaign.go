@@ -83,7 +83,6 @@ func campaign(ctx context.Context, p plan) error {
 			n -= now
 		}
 	}
-	// The longest first would be best; by turns is good enough, and shows every kind early.
 	queue := make(chan job, len(jobs))
 	for _, j := range byTurns(jobs) {
 		queue <- j
@@ -93,7 +92,7 @@ func campaign(ctx context.Context, p plan) error {
 	var mu sync.Mutex // guards total and errs
 	var errs []error
 	var lanes sync.WaitGroup
-	for i := range p.lanes {
+	for i := range min(p.lanes, len(jobs)) {
 		lanes.Go(func() {
 			err := lane(ctx, filepath.Join(dir, fmt.Sprint(i)), seed+uint64(i)<<32, queue, func(t *tally) { //nolint:gosec // G115: a count
 				mu.Lock()
@@ -107,6 +106,9 @@ func campaign(ctx context.Context, p plan) error {
 		})
 	}
 	lanes.Wait()
+	if ctx.Err() != nil {
+		return errors.Join(errors.New("interrupted; nothing is shown by half a campaign"), os.RemoveAll(dir))
+	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("%w; everything is in %s", err, dir)
 	}

@@ -69,11 +69,11 @@ func newGround(ctx context.Context, dir string, seed uint64) (*ground, error) {
 			PublicKey: string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: pub})),
 		}},
 	})
-	if err != nil {
-		return nil, err
+	if err == nil {
+		g.procs, err = g.stage.StartSandbox(ctx)
 	}
-	if g.procs, err = g.stage.StartSandbox(ctx); err != nil {
-		return nil, err
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(stage.RuntimeDir(dir)))
 	}
 	g.up = g.stage.Platforms()
 	return g, nil
