@@ -77,9 +77,10 @@ func (e *Engine) admit(p *Policy, customer string, now time.Time) (old, open *en
 }
 
 // replaceable reports whether a newer request may take the entry's place: only
-// one of which nothing was ever sent and which nobody is sending now.
+// one of which nothing was ever sent, by its record too, and which nobody is
+// sending now.
 func replaceable(en *entry) bool {
-	return en.state == Queued && !en.everSent && !en.busy
+	return en.state == Queued && !en.everSent && !en.busy && !en.stale
 }
 
 func (e *Engine) openError(ctx context.Context, en *entry) error {

@@ -37,7 +37,8 @@ func (e *Engine) Supply(ctx context.Context, id string, otp *secret.Value) (*Req
 	r.State, r.Reason, r.Await, r.Secret = Queued, "", "", SecretOTP
 	r.Expires, r.NotBefore, r.Tries = r.AwaitTill, now, 0
 	if err := e.store.Update(ctx, r, otp); err != nil {
-		en.stale, after = true, e.timing.RetryBase
+		e.setStale(en, true)
+		after = e.timing.RetryBase
 		return nil, fmt.Errorf("store the one-time password: %w", err)
 	}
 	e.changed(r)
@@ -58,12 +59,13 @@ func (e *Engine) Cancel(ctx context.Context, id string, why Reason) (*Request, e
 	var after time.Duration
 	defer func() { e.release(en, after) }()
 	if r.State != Queued || r.EverSent() {
-		en.stale = true
+		e.setStale(en, true)
 		return nil, ErrTooLate
 	}
 	closeAs(r, Cancelled, why, time.Now())
 	if err := e.store.Update(ctx, r, nil); err != nil {
-		en.stale, after = true, e.timing.RetryBase
+		e.setStale(en, true)
+		after = e.timing.RetryBase
 		return nil, fmt.Errorf("cancel the request: %w", err)
 	}
 	e.changed(r)

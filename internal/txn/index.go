@@ -21,6 +21,7 @@ type entry struct {
 	reason   Reason
 	everSent bool
 	due      time.Time // NotBefore of the record
+	rest     time.Time // whatever else, it is not looked at before
 	ends     time.Time // when time alone ends the present state
 	busy     bool      // one goroutine is at it; nobody else may touch the record
 	place    *place    // while it is on its way to the disk
@@ -38,8 +39,9 @@ type entry struct {
 
 // blocks reports whether later requests of the same customer must wait for it.
 // One that waits for the customer's own act does not: the agent is not in doubt
-// about it, and the customer may want something else meanwhile.
-func (e *entry) blocks() bool { return e.state.Open() && e.await == "" }
+// about it, and the customer may want something else meanwhile. One that may be
+// further on disk does, until that is known.
+func (e *entry) blocks() bool { return e.state.Open() && (e.await == "" || e.stale) }
 
 // wakes is a heap of entries by wake.
 type wakes []*entry
@@ -204,14 +206,14 @@ func (x *index) leave(e *entry) {
 }
 
 // head reports whether it is e's turn among the requests of its customer: nobody
-// before it blocks, and no call of a later one is under way.
+// before it blocks, and no call of a later one is under way or about to be.
 func (x *index) head(e *entry) bool {
 	before := true
 	for _, o := range x.line[e.customer] {
 		switch {
 		case o == e:
 			before = false
-		case before && o.blocks(), o.state == Sending:
+		case before && o.blocks(), o.state == Sending, o.state == Queued && o.busy:
 			return false
 		}
 	}

@@ -57,6 +57,15 @@ func (e *Engine) askLimbo(ctx context.Context, now time.Time) {
 // dueAt is when something can be done for the entry: not before its own time,
 // its turn, and a link, but never after time alone ends its state. e.mu is held.
 func (e *Engine) dueAt(en *entry, now time.Time) time.Time {
+	due := e.dueBut(en, now)
+	if due.Before(en.rest) {
+		return en.rest // or two that fail would wake each other without a pause
+	}
+	return due
+}
+
+// dueBut is dueAt without the rest that an entry has after a failure.
+func (e *Engine) dueBut(en *entry, now time.Time) time.Time {
 	if en.stale || en.superseded {
 		return now
 	}
@@ -112,17 +121,14 @@ func (e *Engine) claim(en *entry) {
 func (e *Engine) release(en *entry, after time.Duration) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	defer e.poke() // it may be due before the scheduler's next look
 	en.busy, en.place = false, nil
+	e.wakeLine(en.customer) // whose turn it is may hang on this one
 	if e.ix.open[en.id] != en {
 		return
 	}
 	now := time.Now()
-	wake := e.dueAt(en, now)
-	if first := now.Add(after); wake.Before(first) {
-		wake = first
-	}
-	e.ix.schedule(en, wake)
+	en.rest = now.Add(after)
+	e.ix.schedule(en, e.dueAt(en, now))
 }
 
 // maxForget is how many records go in one deletion.

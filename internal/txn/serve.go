@@ -23,11 +23,10 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 	p := &of.Policy
 	now := time.Now()
 	free := e.tryLine(of, now)
-	if e.catchUp(ctx, en, r, p, now) {
-		after = 0
-		if en.stale {
-			after = e.timing.RetryBase
-		}
+	if en.stale || r.State == Sending {
+		// First bring index and record together; whether it is this one's turn is for
+		// the scheduler to say.
+		after = e.catchUp(ctx, en, r, p, now)
 		return
 	}
 	if en.superseded && r.State == Queued && !r.EverSent() {
@@ -81,11 +80,9 @@ func (e *Engine) tryLine(of *Offer, now time.Time) bool {
 	return true
 }
 
-// catchUp deals with a record that is newer than the index: a transition of which
-// the journal did not know is on disk after all. It reports whether it was.
-func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, now time.Time) bool {
-	stale := en.stale
-	en.stale = false
+// catchUp brings the index together with a record that may be newer: a transition
+// of which the journal did not know is on disk after all.
+func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, now time.Time) time.Duration {
 	if r.State == Sending {
 		// Nobody is sending: whoever sends holds the claim.
 		if at := r.Last(); at != nil && at.Serial == en.unsent {
@@ -94,29 +91,36 @@ func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, 
 		} else {
 			settleRestart(r, p, e.timing, now)
 		}
-		e.save(ctx, en, r)
-		return true
+		return e.save(ctx, en, r)
 	}
-	if stale && (r.State != en.state || r.Await != en.await || r.Step != en.step) {
+	e.setStale(en, false)
+	if r.State != en.state || r.Await != en.await || r.Step != en.step {
 		e.changed(r)
-		return true
 	}
-	return false
+	return 0
 }
 
 // save puts a settled record on disk and tells who listens. Where the journal
 // does not take it, nothing is told, and the wait before trying again is returned.
 func (e *Engine) save(ctx context.Context, en *entry, r *Request) time.Duration {
 	if err := e.store.Update(context.WithoutCancel(ctx), r, nil); err != nil {
-		if !en.stale { // once for each failure, not for each try
+		if !e.setStale(en, true) { // once for each failure, not for each try
 			e.log.Error("journal did not take a transition; it is tried again", "request", r.ID, "state", r.State, "error", err)
 		}
-		en.stale = true
 		return e.timing.RetryBase
 	}
-	en.stale = false
+	e.setStale(en, false)
 	e.changed(r)
 	return 0
+}
+
+// setStale notes whether the record may be newer than the index, and returns what
+// stood there before.
+func (e *Engine) setStale(en *entry, stale bool) (was bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	was, en.stale = en.stale, stale
+	return was
 }
 
 func (e *Engine) wipeVolatile(id string) {
@@ -176,7 +180,8 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		// finds it; should the agent die first, it becomes a doubt, which is the safe
 		// side.
 		e.log.Error("journal did not take an attempt; nothing is sent", "request", r.ID, "error", err)
-		en.stale, en.unsent = true, serial
+		e.setStale(en, true)
+		en.unsent = serial
 		r.Last().Ended, r.Last().Outcome = time.Now(), NotSent
 		e.auditSent(ctx, r)
 		return e.timing.RetryBase
