@@ -47,17 +47,18 @@ type vault struct {
 	secrets map[string]string
 	keys    map[string]uint64 // request key → seq
 	open    map[string]map[uint64]bool
-	trouble int           // one operation in so many goes wrong; 0: none
-	power   int           // operations until the power goes; negative: it stays
-	dead    bool          // it has gone
-	shut    time.Time     // closed until then
-	retain  time.Duration // a finished record is not deleted before
+	trouble int                  // one operation in so many goes wrong; 0: none
+	cool    map[string]time.Time // customer and operation → no new one before
+	power   int                  // operations until the power goes; negative: it stays
+	dead    bool                 // it has gone
+	shut    time.Time            // closed until then
+	retain  time.Duration        // a finished record is not deleted before
 }
 
 func newVault(d *dice, fail func(string, ...any)) *vault {
 	return &vault{
 		dice: d, fail: fail, items: map[uint64]*txn.Request{}, secrets: map[string]string{}, keys: map[string]uint64{},
-		open: map[string]map[uint64]bool{}, power: -1, retain: 48 * time.Hour,
+		open: map[string]map[uint64]bool{}, cool: map[string]time.Time{}, power: -1, retain: 48 * time.Hour,
 	}
 }
 
@@ -115,6 +116,9 @@ func (v *vault) put(r *txn.Request, s *secret.Value) {
 	case r.Secret == "":
 		delete(v.secrets, r.ID)
 	}
+	if r.Cooldown.After(v.cool[place(r)]) {
+		v.cool[place(r)] = r.Cooldown
+	}
 	if v.open[place(r)] == nil {
 		v.open[place(r)] = map[uint64]bool{}
 	}
@@ -145,6 +149,9 @@ func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 	}
 	if seq, ok := v.keys[r.Key]; ok {
 		v.fail("key %s is stored twice: %s and %s", r.Key, v.items[seq].ID, r.ID)
+	}
+	if r.Created.Before(v.cool[place(r)]) {
+		v.fail("%s is accepted, and its customer has to wait until %v", r.ID, v.cool[place(r)])
 	}
 	stored, err := v.luck(true)
 	if stored {
