@@ -186,10 +186,17 @@ func (a *app) auditCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if a.json {
-				return a.printJSON(rep)
+			switch {
+			case a.json:
+				err = a.printJSON(rep)
+			case rep.Gaps > 0:
+				_, err = fmt.Fprintf(a.out, "%s: %d records from %s to %s; the chain holds, but %d of them say that records are missing\n", set.Audit.Path, rep.Records, rep.First.Format(time.RFC3339), rep.Last.Format(time.RFC3339), rep.Gaps)
+			default:
+				_, err = fmt.Fprintf(a.out, "%s: %d records, unbroken from %s to %s\n", set.Audit.Path, rep.Records, rep.First.Format(time.RFC3339), rep.Last.Format(time.RFC3339))
 			}
-			_, err = fmt.Fprintf(a.out, "%s: %d records, unbroken from %s to %s\n", set.Audit.Path, rep.Records, rep.First.Format(time.RFC3339), rep.Last.Format(time.RFC3339))
+			if err == nil && rep.Gaps > 0 {
+				err = fmt.Errorf("the audit record has %d gaps; 'grep audit.gap %s' shows them: after a power cut a few seconds may be missing, anything more goes to the security officer with a copy of the file", rep.Gaps, set.Audit.Path)
+			}
 			return err
 		},
 	}

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -166,7 +167,43 @@ func loadSettings(file string) (*settings, error) {
 	if err := config.Read(file, s); err != nil {
 		return nil, err
 	}
+	if err := bareDuration(file, "", tables, reflect.TypeOf(s)); err != nil {
+		return nil, err
+	}
 	return s, s.check()
+}
+
+// bareDuration finds a duration that is written as a number. The decoder would take
+// it for nanoseconds, and every call would end before it began.
+func bareDuration(file, prefix string, table map[string]any, rt reflect.Type) error {
+	for rt.Kind() == reflect.Pointer {
+		rt = rt.Elem()
+	}
+	if rt.Kind() != reflect.Struct {
+		return nil
+	}
+	for i := range rt.NumField() {
+		f := rt.Field(i)
+		if f.Anonymous {
+			if err := bareDuration(file, prefix, table, f.Type); err != nil {
+				return err
+			}
+			continue
+		}
+		name := f.Tag.Get("toml")
+		switch v := table[name].(type) {
+		case int64, float64:
+			if f.Type == reflect.TypeFor[wire.Duration]() {
+				key := prefix + name
+				return &config.Error{File: file, Line: config.Line(file, key), Key: key, Err: fmt.Errorf("%v has no unit", v), Hint: `write it in quotation marks with its unit, such as "30s"`}
+			}
+		case map[string]any:
+			if err := bareDuration(file, prefix+name+".", v, f.Type); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // check holds every section against its own rules.
@@ -291,6 +328,24 @@ func (s *settings) checkProviders(bad func(key, problem, hint string) error) err
 		if err != nil {
 			return err
 		}
+	}
+	return s.checkSeparation(bad)
+}
+
+// checkSeparation refuses one key in two roles: a key that does two things can be
+// destroyed for neither, and a weakness of one use reaches the other.
+func (s *settings) checkSeparation(bad func(key, problem, hint string) error) error {
+	seen := map[string]string{}
+	for _, r := range s.roles() {
+		u, err := keystore.ParseURI(r.uri)
+		if err != nil {
+			return bad("", r.name+": "+err.Error(), "correct the key's URI")
+		}
+		name := u.Object + "\x00" + string(u.ID)
+		if other := seen[name]; other != "" {
+			return bad("", fmt.Sprintf("the roles %s and %s name the same key, %s", other, r.name, u.Object), "give each role a key of its own")
+		}
+		seen[name] = r.name
 	}
 	return nil
 }

@@ -99,6 +99,7 @@ func (l *staffList) VerifyStaff(_ context.Context, code *secret.Value) (string, 
 		l.wrong = l.wrong[1:]
 	}
 	if len(l.wrong) >= staffTries {
+		l.log.Warn("staff codes are refused after too many wrong ones", "until", l.wrong[0].Add(staffWindow))
 		return "", errStaffLocked
 	}
 	id := ""

@@ -210,7 +210,7 @@ func (d *desk) words(st State) (title string, lines []string) {
 	if st == OutOfService {
 		why = d.trouble()
 	}
-	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", op)}
+	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", why, op)}
 	switch st {
 	case Working, OTP, OTPBad, OTPExpired, OTPLocked, BindQR:
 		keys[1] = "" // the screen itself says it, or it is over

@@ -19,6 +19,8 @@ var entryScreens = []Screen{
 			"title":                  {"Maaf, layanan ini sedang tidak tersedia", "Sorry, this service is not available right now"},
 			"body":                   {"Petugas cabang dapat membantu Anda.", "Branch staff can help you."},
 			"note":                   {"Permintaan yang sudah dibuat di sini tetap tersimpan dengan aman.", "Requests already made here are kept safe."},
+			"note.journal":           {"Bila Anda sudah membuat permintaan di sini, tunjukkan nomornya kepada petugas.", "If you have already made a request here, show its number to staff."},
+			"note.journal_damaged":   {"Bila Anda sudah membuat permintaan di sini, tunjukkan nomornya kepada petugas.", "If you have already made a request here, show its number to staff."},
 			"reason.starting":        {"Sistem sedang dinyalakan.", "The system is starting."},
 			"reason.token_absent":    {"Perangkat keamanan tidak terpasang atau tidak menjawab.", "The security device is missing or does not answer."},
 			"reason.token_locked":    {"Perangkat keamanan terkunci.", "The security device is locked."},
