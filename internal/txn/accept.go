@@ -24,7 +24,7 @@ func (e *Engine) Preview(ctx context.Context, op Operation, fields map[string]st
 	}
 	return e.untilStored(ctx, func() error {
 		e.mu.Lock()
-		_, open, err := e.admit(&of.Policy, of.Policy.Customer(fields), time.Now())
+		_, open, err := e.admit(&of.Policy, of.Policy.Customer(fields), e.clock.now())
 		e.mu.Unlock()
 		if open != nil {
 			return e.openError(ctx, open)
@@ -61,14 +61,14 @@ func (e *Engine) admit(p *Policy, customer string, now time.Time) (old, open *en
 		return nil, old, nil
 	}
 	if until := e.ix.cooldown[coolKey(customer, p.Operation)]; until.After(now) {
-		return nil, nil, &CooldownError{until}
+		return nil, nil, &CooldownError{e.clock.shown(until)}
 	}
 	ofCustomer, ofKiosk := e.ix.count(customer, now)
 	if ofCustomer >= e.limits.CustomerHour {
-		return nil, nil, &LimitError{"customer", e.ix.freeAt(customer, now)}
+		return nil, nil, &LimitError{"customer", e.clock.shown(e.ix.freeAt(customer, now))}
 	}
 	if ofKiosk >= e.limits.KioskHour {
-		return nil, nil, &LimitError{"kiosk", e.ix.freeAt("", now)}
+		return nil, nil, &LimitError{"kiosk", e.clock.shown(e.ix.freeAt("", now))}
 	}
 	if l := e.lines[p.Provider]; !p.HoldOffline && !l.allows(now) {
 		return nil, nil, ErrOffline
@@ -84,7 +84,7 @@ func replaceable(en *entry) bool {
 }
 
 func (e *Engine) openError(ctx context.Context, en *entry) error {
-	r, err := e.store.Get(ctx, en.seq)
+	r, err := e.read(ctx, en.seq)
 	if err != nil {
 		return fmt.Errorf("read the customer's open request: %w", err)
 	}
@@ -176,11 +176,12 @@ func (e *Engine) acceptOnce(ctx context.Context, n New, p *Policy, content strin
 	if err != nil {
 		return nil, fmt.Errorf("number a request: %w", err)
 	}
-	now := time.Now()
+	at := e.clock.look()
+	now := at.Wall
 	r := &Request{
 		ID: rand.Text(), Key: n.Key, Content: content, Operation: n.Operation,
 		Customer: p.Customer(n.Fields), Fields: cloneMap(n.Fields), Reference: e.reference(p, serial),
-		Created: now, Expires: now.Add(p.Wait), State: Queued, Step: 1, NotBefore: now,
+		Created: now, Expires: now.Add(p.Wait), State: Queued, Step: 1, NotBefore: now, At: at,
 	}
 	if n.VerifiedBy != "" {
 		r.Data = map[string]string{DataVerifiedBy: n.VerifiedBy}
@@ -201,7 +202,7 @@ func (e *Engine) known(ctx context.Context, key, content string) (*Request, erro
 	case k.content != content:
 		return nil, ErrKeyConflict
 	case k.place == nil:
-		return e.store.Get(ctx, seq)
+		return e.read(ctx, seq)
 	}
 	select {
 	case <-k.place.unknown:
@@ -280,7 +281,8 @@ func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, o
 		}
 		return nil, nil, &storingError{k.place}
 	}
-	old, open, err := e.admit(p, r.Customer, r.Created)
+	now := e.clock.now()
+	old, open, err := e.admit(p, r.Customer, now)
 	if err != nil || open != nil {
 		return nil, open, err
 	}
@@ -298,7 +300,7 @@ func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, o
 	pl.entry = e.put(r)
 	pl.entry.busy, pl.entry.place = true, pl
 	e.ix.keys[r.Key] = keyed{id: r.ID, content: r.Content, place: pl}
-	e.ix.accepted(r.Customer, r.Created)
+	e.ix.accepted(r.Customer, now)
 	return pl, nil, nil
 }
 
@@ -380,7 +382,7 @@ func (e *Engine) supersede(ctx context.Context, old *entry) {
 		e.log.Error("superseded request cannot be read", "request", old.id, "error", err)
 		return
 	}
-	closeAs(r, Cancelled, ReasonSuperseded, time.Now())
+	closeAs(r, Cancelled, ReasonSuperseded, e.now(r))
 	after = e.save(ctx, old, r)
 }
 

@@ -29,14 +29,16 @@ func (e *Engine) Supply(ctx context.Context, id string, otp *secret.Value) (*Req
 	if err := of.Policy.OTP.Check(otp.Bytes()); err != nil {
 		return nil, err
 	}
-	now := time.Now()
-	// Queued here is an earlier Supply of which the journal did not know.
-	if r.State != Pending && r.State != Queued || !now.Before(r.AwaitTill) {
+	m := e.clock.at(r)
+	now := m.now
+	// Queued here is an earlier Supply of which the journal did not know. A password
+	// that may be too old is not sent.
+	if r.State != Pending && r.State != Queued || !now.Before(r.AwaitTill) || !m.sure {
 		return nil, ErrTooLate
 	}
 	r.State, r.Reason, r.Await, r.Secret = Queued, "", "", SecretOTP
 	r.Expires, r.NotBefore, r.Tries = r.AwaitTill, now, 0
-	if err := e.store.Update(ctx, r, otp); err != nil {
+	if err := e.update(ctx, r, otp); err != nil {
 		e.setStale(en, true)
 		after = e.timing.RetryBase
 		return nil, fmt.Errorf("store the one-time password: %w", err)
@@ -62,8 +64,8 @@ func (e *Engine) Cancel(ctx context.Context, id string, why Reason) (*Request, e
 		e.setStale(en, true)
 		return nil, ErrTooLate
 	}
-	closeAs(r, Cancelled, why, time.Now())
-	if err := e.store.Update(ctx, r, nil); err != nil {
+	closeAs(r, Cancelled, why, e.now(r))
+	if err := e.update(ctx, r, nil); err != nil {
 		e.setStale(en, true)
 		after = e.timing.RetryBase
 		return nil, fmt.Errorf("cancel the request: %w", err)

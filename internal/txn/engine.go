@@ -62,6 +62,7 @@ type Options struct {
 	OnChange func(*Request) // after each change that is on disk; gets its own copy; must not block
 	OnLink   func(Link)     // after each change of a link; must not block
 	Behind   bool           // the journal is older than it once was: what may have been sent is in doubt
+	Clock    func() Reading // nil: MachineClock
 }
 
 // Engine carries requests out. One Engine owns one Store.
@@ -77,6 +78,7 @@ type Engine struct {
 	onChange func(*Request)
 	onLink   func(Link)
 	behind   bool
+	clock    *clock
 
 	kick  chan struct{}            // something may be due
 	nudge map[string]chan struct{} // a link should be looked at now
@@ -106,6 +108,10 @@ func NewEngine(ctx context.Context, o Options) (*Engine, error) {
 		kick: make(chan struct{}, 1), nudge: map[string]chan struct{}{},
 		ix: newIndex(), lines: map[string]*line{}, volatile: map[string]*secret.Value{}, limbo: map[string]*place{},
 	}
+	if o.Clock == nil {
+		o.Clock = MachineClock()
+	}
+	e.clock = newClock(o.Clock)
 	for _, of := range o.Offers {
 		if _, ok := e.offers[of.Policy.Operation]; ok {
 			return nil, fmt.Errorf("operation %s is offered twice", of.Policy.Operation)
@@ -115,7 +121,8 @@ func NewEngine(ctx context.Context, o Options) (*Engine, error) {
 		name := of.Policy.Provider
 		if e.lines[name] == nil {
 			p, _ := of.Provider.(Prober)
-			e.lines[name] = &line{Link: Link{Provider: name}, prober: p}
+			k, _ := of.Provider.(Timekeeper)
+			e.lines[name] = &line{Link: Link{Provider: name}, prober: p, keeper: k}
 			e.nudge[name] = make(chan struct{}, 1)
 		}
 	}
@@ -151,7 +158,7 @@ func (e *Engine) Run(ctx context.Context) error {
 	defer timer.Stop()
 	for ctx.Err() == nil {
 		next := e.dispatch(ctx, calls)
-		timer.Reset(time.Until(next))
+		timer.Reset(next.Sub(e.clock.now()))
 		select {
 		case <-ctx.Done():
 		case <-e.kick:
@@ -187,7 +194,7 @@ func (e *Engine) Links() []Link {
 		n := e.policies[i].Provider
 		if !seen[n] {
 			seen[n] = true
-			out = append(out, e.lines[n].Link)
+			out = append(out, e.shown(e.lines[n].Link))
 		}
 	}
 	return out
@@ -201,10 +208,24 @@ func (e *Engine) Get(ctx context.Context, id string) (*Request, error) {
 	if !ok {
 		return nil, ErrNotFound
 	}
-	return e.store.Get(ctx, seq)
+	return e.read(ctx, seq)
+}
+
+// read reads a record for somebody outside: its times are by the present wall clock.
+func (e *Engine) read(ctx context.Context, seq uint64) (*Request, error) {
+	r, err := e.store.Get(ctx, seq)
+	if err == nil {
+		e.clock.stamp(r)
+	}
+	return r, err
 }
 
 // Each reads every request in order; see Reader.
 func (e *Engine) Each(ctx context.Context, fn func(*Request, error) error) error {
-	return e.store.Each(ctx, fn)
+	return e.store.Each(ctx, func(r *Request, err error) error {
+		if err == nil {
+			e.clock.stamp(r)
+		}
+		return fn(r, err)
+	})
 }

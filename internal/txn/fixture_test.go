@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -322,6 +324,53 @@ func policies() []txn.Policy {
 	}
 }
 
+// testClock is a machine's clocks that a test sets.
+type testClock struct {
+	mu    sync.Mutex
+	began time.Time // of this boot
+	boots int
+	skew  time.Duration // of the wall clock
+	slept time.Duration // time asleep, in which no timer runs
+	kept  bool
+}
+
+func newTestClock() *testClock { return &testClock{began: time.Now(), kept: true} }
+
+func (c *testClock) read() txn.Reading {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return txn.Reading{
+		Wall: time.Now().Add(c.slept + c.skew).Round(0), Boot: fmt.Sprint("boot ", c.boots),
+		Up: time.Since(c.began) + c.slept, Kept: c.kept,
+	}
+}
+
+// set sets the wall clock to a year, or right where 0.
+func (c *testClock) set(year int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.skew = 0
+	if year != 0 {
+		c.skew = time.Date(year, 1, 1, 0, 0, 0, 0, time.UTC).Sub(time.Now().Add(c.slept))
+	}
+}
+
+// reboot begins another run of the kernel.
+func (c *testClock) reboot(kept bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.boots++
+	c.began, c.slept, c.kept = time.Now(), 0, kept
+}
+
+// right reports whether the wall clock shows the real time.
+func (c *testClock) right() bool { c.mu.Lock(); defer c.mu.Unlock(); return c.skew == 0 }
+
+// sleep lets time pass in which nothing of the machine runs.
+func (c *testClock) sleep(d time.Duration) { c.mu.Lock(); c.slept += d; c.mu.Unlock() }
+
+func (c *testClock) keep(kept bool) { c.mu.Lock(); c.kept = kept; c.mu.Unlock() }
+
 // bench is one engine on one shelf with one platform behind all operations.
 type bench struct {
 	t        *testing.T
@@ -330,8 +379,10 @@ type bench struct {
 	ledger   *ledger
 	engine   *txn.Engine
 	opts     txn.Options
+	clock    *testClock
 	policies []txn.Policy
-	noProbe  bool   // the platform cannot be probed
+	noProbe  bool // the platform cannot be probed
+	keeper   *atomic.Int64
 	without  string // a provider that could not be built
 	stop     context.CancelFunc
 	done     chan struct{}
@@ -341,7 +392,7 @@ type bench struct {
 }
 
 func newBench(t *testing.T, mend ...func(*bench)) *bench {
-	b := &bench{t: t, shelf: newShelf(), platform: &platform{}, ledger: &ledger{}, policies: policies()}
+	b := &bench{t: t, shelf: newShelf(), platform: &platform{}, ledger: &ledger{}, policies: policies(), clock: newTestClock()}
 	b.opts = txn.Options{
 		Identity: txn.Identity{Kiosk: 42, Salt: 7},
 		Log:      slog.New(slog.DiscardHandler),
@@ -356,11 +407,14 @@ func newBench(t *testing.T, mend ...func(*bench)) *bench {
 
 func (b *bench) start() {
 	o := b.opts
-	o.Store, o.Audit = b.shelf, b.ledger
+	o.Store, o.Audit, o.Clock = b.shelf, b.ledger, b.clock.read
 	for _, p := range b.policies {
 		of := txn.Offer{Policy: p, Provider: b.platform}
 		if b.noProbe {
 			of.Provider = deaf{b.platform}
+		}
+		if b.keeper != nil {
+			of.Provider = keeper{b.platform, b.keeper}
 		}
 		if p.Provider == b.without {
 			of.Provider = nil

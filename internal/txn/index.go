@@ -138,26 +138,27 @@ func newIndex() index {
 }
 
 // put brings the index up to date with a record that is on disk.
-func (x *index) put(r *Request, p *Policy, t Timing) *entry {
+func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 	x.seqs[r.ID] = r.Seq
 	x.keys[r.Key] = keyed{id: r.ID, content: r.Content}
-	if r.Cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
-		x.cooldown[coolKey(r.Customer, r.Operation)] = r.Cooldown
+	cooldown := m.on(r.Cooldown)
+	if cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
+		x.cooldown[coolKey(r.Customer, r.Operation)] = cooldown
 	}
 	e := x.open[r.ID]
 	if !r.State.Open() {
 		if e != nil {
 			x.drop(e)
 		}
-		k := kept{id: r.ID, seq: r.Seq, key: r.Key, until: r.Closed.Add(t.Retain)}
+		k := kept{id: r.ID, seq: r.Seq, key: r.Key, until: m.steady.Add(r.Closed.Add(t.Retain).Sub(m.likely(r)))}
 		if r.State == Unresolved {
 			x.unres[r.ID] = r.Seq
-			k.until, k.unresolved = r.Closed.Add(t.Unresolved), true
+			k.until, k.unresolved = m.on(r.Closed.Add(t.Unresolved)), true
 		} else {
 			delete(x.unres, r.ID)
 		}
-		if r.Cooldown.After(k.until) {
-			k.until = r.Cooldown
+		if cooldown.After(k.until) {
+			k.until = cooldown
 		}
 		heap.Push(&x.kept, k)
 		return nil
@@ -172,7 +173,7 @@ func (x *index) put(r *Request, p *Policy, t Timing) *entry {
 		x.join(e)
 	}
 	e.state, e.await, e.step, e.reason = r.State, r.Await, r.Step, r.Reason
-	e.due, e.ends, e.everSent = r.NotBefore, endOf(r, p), r.EverSent()
+	e.due, e.ends, e.everSent = m.on(r.NotBefore), m.on(endOf(r, p)), r.EverSent()
 	return e
 }
 
@@ -271,6 +272,12 @@ func (x *index) uncount(customer string) {
 	if x.counts[customer]--; x.counts[customer] <= 0 {
 		delete(x.counts, customer)
 	}
+}
+
+// sortRecent puts the window in order after a start: records may have come in
+// another one.
+func (x *index) sortRecent() {
+	slices.SortStableFunc(x.recent, func(a, b stamp) int { return a.at.Compare(b.at) })
 }
 
 func (x *index) accepted(customer string, at time.Time) {

@@ -11,7 +11,8 @@ import (
 // to look again where they may not. The engine's mutex guards it.
 type line struct {
 	Link
-	prober   Prober    // nil where the provider has none
+	prober   Prober // nil where the provider has none
+	keeper   Timekeeper
 	trial    time.Time // without a prober: a call is finding out, and no other goes out before
 	fails    int       // in a row
 	silent   int       // calls in a row that got no answer at all
@@ -111,7 +112,7 @@ func (e *Engine) watch(ctx context.Context, name string) {
 	for {
 		e.mu.Lock()
 		l := e.lines[name]
-		prober, now := l.prober, time.Now()
+		prober, now := l.prober, e.clock.now()
 		var wait time.Duration
 		switch {
 		case !l.Known:
@@ -147,7 +148,7 @@ func (e *Engine) probe(ctx context.Context, name string, p Prober) {
 	if ctx.Err() != nil {
 		return
 	}
-	now := time.Now()
+	now := e.clock.now()
 	e.mu.Lock()
 	l := e.lines[name]
 	var changed bool
@@ -165,10 +166,33 @@ func (e *Engine) probe(ctx context.Context, name string, p Prober) {
 		}
 		changed = l.down(why, next, held, now)
 	}
-	link := l.Link
+	link := e.shown(l.Link)
 	e.mu.Unlock()
+	e.hear(name)
 	if changed {
 		e.linkChanged(link, err)
+	}
+}
+
+// shown is a link with its times on the wall clock.
+func (e *Engine) shown(l Link) Link {
+	l.Since, l.NextTry = e.clock.shown(l.Since), e.clock.shown(l.NextTry)
+	return l
+}
+
+// hear asks a provider for its platform's time, which it may have from what was
+// just answered.
+func (e *Engine) hear(name string) {
+	k := e.lines[name].keeper
+	if k == nil {
+		return
+	}
+	t, ok := k.Time()
+	if !ok {
+		return
+	}
+	if off, news := e.clock.hear(t); news {
+		e.log.Warn("this machine's clock and a provider's are apart; check the time service", "provider", name, "difference", off.Round(time.Second))
 	}
 }
 
@@ -191,7 +215,7 @@ func (e *Engine) linkChanged(l Link, err error) {
 // own random share of the stagger, so that a branch network that comes back is
 // not met by every kiosk in the same second.
 func (e *Engine) wakeProvider(name string) {
-	wake := time.Now()
+	wake := e.clock.now()
 	if s := e.timing.LinkStagger; s > 0 {
 		wake = wake.Add(time.Duration(rand.Int64N(int64(s)))) //nolint:gosec // jitter, nobody's secret
 	}

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 )
 
 // load rebuilds the index and settles what the last run left.
 func (e *Engine) load(ctx context.Context) error {
-	now := time.Now()
 	var mend []*Request
-	var broken int
+	var broken, unsure int
 	err := e.store.Each(ctx, func(r *Request, err error) error {
 		if err != nil {
 			if !errors.Is(err, ErrSeal) {
@@ -21,31 +19,39 @@ func (e *Engine) load(ctx context.Context) error {
 			e.log.Error("journal record does not open; it stays where it is and is not sent", "error", err)
 			return nil
 		}
-		if e.settleStart(ctx, r, now) {
+		if e.settleStart(ctx, r) {
 			mend = append(mend, r)
-		} else {
-			e.adopt(r, now)
+			return nil
 		}
+		if m := e.clock.at(r); r.State == Queued && !m.sure {
+			unsure++
+		}
+		e.adopt(r)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("read the journal: %w", err)
 	}
 	for _, r := range mend {
-		if err := e.store.Update(ctx, r, nil); err != nil {
+		if err := e.update(ctx, r, nil); err != nil {
 			return fmt.Errorf("settle request %s after the restart: %w", r.ID, err)
 		}
-		e.adopt(r, now)
+		e.adopt(r)
 	}
-	if err := e.dropTwins(ctx, now); err != nil {
+	e.ix.sortRecent()
+	if err := e.dropTwins(ctx); err != nil {
 		return err
+	}
+	if unsure > 0 {
+		e.log.Warn("this machine's clock cannot be believed after the reboot; what may be too old is not sent until it can, or until it certainly is", "requests", unsure)
 	}
 	e.log.Info("journal read", "records", len(e.ix.seqs), "open", len(e.ix.open), "settled", len(mend), "broken", broken)
 	return nil
 }
 
 // settleStart reports whether it changed the record.
-func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) bool {
+func (e *Engine) settleStart(ctx context.Context, r *Request) bool {
+	now := e.now(r)
 	p := &e.offer(r.Operation).Policy
 	if settleRestart(r, p, e.timing, now) {
 		return true
@@ -76,19 +82,20 @@ func needsSecret(r *Request, p *Policy) bool {
 	return r.Step == 1 && p.Secret != nil || r.Step == 2 && p.OTP != nil
 }
 
-func (e *Engine) adopt(r *Request, now time.Time) {
+func (e *Engine) adopt(r *Request) {
 	en := e.put(r)
-	if now.Sub(r.Created) < limitWindow {
-		e.ix.accepted(r.Customer, r.Created)
+	m := e.clock.at(r)
+	if m.now.Sub(r.Created) < limitWindow {
+		e.ix.accepted(r.Customer, m.on(r.Created))
 	}
 	if en != nil {
-		e.ix.schedule(en, now)
+		e.ix.schedule(en, m.steady)
 	}
 }
 
 // dropTwins ends what a crash between storing a newer request and superseding
 // the older one left: two unsent requests of one customer for one operation.
-func (e *Engine) dropTwins(ctx context.Context, now time.Time) error {
+func (e *Engine) dropTwins(ctx context.Context) error {
 	var older []*entry
 	for _, l := range e.ix.line {
 		last := map[Operation]*entry{}
@@ -104,8 +111,8 @@ func (e *Engine) dropTwins(ctx context.Context, now time.Time) error {
 		if err != nil {
 			return fmt.Errorf("read request %s: %w", en.id, err)
 		}
-		closeAs(r, Cancelled, ReasonSuperseded, now)
-		if err := e.store.Update(ctx, r, nil); err != nil {
+		closeAs(r, Cancelled, ReasonSuperseded, e.now(r))
+		if err := e.update(ctx, r, nil); err != nil {
 			return fmt.Errorf("supersede request %s: %w", en.id, err)
 		}
 		e.put(r)

@@ -28,6 +28,7 @@ type model struct {
 	dice  *dice
 	vault *vault
 	world *world
+	clock *testClock
 	opts  txn.Options
 
 	engine *txn.Engine
@@ -53,7 +54,7 @@ const (
 
 func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
-		t: t, dice: &dice{r: rand.New(rand.NewPCG(seed, 7))}, //nolint:gosec // a repeatable test wants weak randomness
+		t: t, clock: newTestClock(), dice: &dice{r: rand.New(rand.NewPCG(seed, 7))}, //nolint:gosec // a repeatable test wants weak randomness
 		promised: map[string]*txn.Request{}, asked: map[string][]time.Time{}, told: map[string]txn.State{}, sends: map[string]int{},
 	}
 	m.vault = newVault(m.dice, m.fail)
@@ -63,7 +64,7 @@ func newModel(t *testing.T, seed uint64) *model {
 		Store: m.vault, Identity: txn.Identity{Kiosk: 42, Salt: 7}, Log: slog.New(slog.DiscardHandler), Audit: m,
 		Limits:   txn.Limits{CustomerHour: customerHour, KioskHour: kioskHour, InFlight: inFlight},
 		Timing:   txn.Timing{LinkStagger: 3 * time.Second, Probe: 10 * time.Minute},
-		OnChange: m.changed,
+		OnChange: m.changed, Clock: m.clock.read,
 	}
 	for _, p := range policies() {
 		if p.Operation == txn.PrepaidResetPIN {
@@ -152,9 +153,23 @@ func (m *model) crash() {
 		m.vault.mu.Unlock()
 	}
 	m.vault.trouble = trouble
+	if m.dice.in(2) {
+		m.time()
+		m.clock.reboot(m.clock.right() && m.dice.in(2))
+	}
 	m.opts.Behind = m.dice.in(10) // or the journal was put back from a copy
 	m.start()
 	m.opts.Behind = false
+}
+
+// time has somebody set the wall clock. It is kept by a time service only while it
+// is right.
+func (m *model) time() {
+	m.clock.keep(false)
+	m.clock.set([]int{1970, 2040, 0, 0, 0}[m.dice.n(5)])
+	if m.clock.right() {
+		m.clock.keep(m.dice.in(2))
+	}
 }
 
 var operations = []txn.Operation{txn.FinpayResetPIN, txn.FinpayBind, txn.FinpayUnbind, txn.PrepaidResetPIN}
@@ -199,8 +214,11 @@ func (m *model) accept() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if _, again := m.promised[r.ID]; !again && !r.Created.Before(began) {
-		m.asked[r.Customer] = append(m.asked[r.Customer], r.Created)
+	m.vault.mu.Lock()
+	born := m.vault.born[r.ID]
+	m.vault.mu.Unlock()
+	if _, again := m.promised[r.ID]; !again && !born.Before(began) {
+		m.asked[r.Customer] = append(m.asked[r.Customer], born)
 	}
 	m.promised[r.ID] = r
 }
@@ -257,6 +275,8 @@ func (m *model) act() {
 	case n < 80:
 		q := m.ask()
 		_ = m.engine.Preview(m.t.Context(), q.Operation, q.Fields)
+	case n == 80:
+		m.time()
 	case n < 85:
 		_, _ = m.engine.Get(m.t.Context(), m.any())
 	case n < 95:
@@ -336,6 +356,13 @@ func (m *model) settled() {
 	}
 	m.kept()
 	m.limits()
+	for range 20 {
+		q := m.ask()
+		var cool *txn.CooldownError
+		if err := m.engine.Preview(m.t.Context(), q.Operation, q.Fields); errors.As(err, &cool) {
+			m.fail("a cooldown of an hour at most goes on after a day: %v", err)
+		}
+	}
 	time.Sleep(50 * time.Hour)
 	synctest.Wait()
 	for _, r := range m.vault.all() {
@@ -358,8 +385,8 @@ func (m *model) kept() {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for id, r := range m.promised {
-		if !there[id] && time.Since(r.Created) < 48*time.Hour {
+	for id := range m.promised {
+		if !there[id] && time.Since(m.vault.born[id]) < 48*time.Hour {
 			m.bad = append(m.bad, id+" was accepted and is gone")
 		}
 	}

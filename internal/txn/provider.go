@@ -31,6 +31,13 @@ type Prober interface {
 	Probe(ctx context.Context) error
 }
 
+// Timekeeper is a Provider that knows its platform's time: the Date of its last
+// answer of any kind, also to a probe, and the time since. It decides whether this
+// machine's wall clock can be believed. ok is false where nothing was answered yet.
+type Timekeeper interface {
+	Time() (now time.Time, ok bool)
+}
+
 // ProbeError is a probe's failure with a reason of its own.
 type ProbeError struct {
 	Reason Reason

@@ -144,6 +144,7 @@ type Request struct {
 	Closed    time.Time         `json:"closed"`     // when it reached a state that is not open
 	Cooldown  time.Time         `json:"cooldown"`   // this customer may not ask for this operation before
 	Note      string            `json:"note"`       // an operator's reason, when one decided
+	At        Reading           `json:"at"`         // the clocks at the last writing; the other times are by its wall clock
 }
 
 // Attempt is one call to a provider. It is stored before its first byte leaves.

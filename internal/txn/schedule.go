@@ -4,6 +4,8 @@ import (
 	"container/heap"
 	"context"
 	"time"
+
+	"gardu/internal/secret"
 )
 
 // idle is how long the scheduler sleeps when nothing is due.
@@ -13,13 +15,16 @@ const idle = time.Minute
 func (e *Engine) dispatch(ctx, calls context.Context) time.Time {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	now := time.Now()
+	now := e.clock.now()
 	e.forget(ctx, now)
-	e.askLimbo(ctx, now)
+	later := e.askLimbo(ctx, now)
 	for e.inFlight < e.limits.InFlight && len(e.ix.wakes) > 0 {
 		en := e.ix.wakes[0]
 		if en.wake.After(now) {
-			return en.wake
+			if en.wake.Before(later) {
+				return en.wake
+			}
+			break
 		}
 		due := e.dueAt(en, now)
 		if due.After(now) {
@@ -36,22 +41,28 @@ func (e *Engine) dispatch(ctx, calls context.Context) time.Time {
 			e.poke()
 		})
 	}
-	return now.Add(idle)
+	return later
 }
 
-// askLimbo has the journal asked now and then about what it did not know of. The
-// customer may never ask again, and their place is held until it answers. e.mu is held.
-func (e *Engine) askLimbo(ctx context.Context, now time.Time) {
-	if len(e.limbo) == 0 || now.Before(e.limboNext) {
-		return
+// askLimbo has the journal asked now and then about what it did not know of, and
+// returns when the scheduler is to look again at the latest. The customer may never
+// ask again, and their place is held until the journal answers. e.mu is held.
+func (e *Engine) askLimbo(ctx context.Context, now time.Time) time.Time {
+	// Timers stand still while the machine sleeps, so none is set for long.
+	later := now.Add(idle)
+	if len(e.limbo) == 0 {
+		return later
+	}
+	if now.Before(e.limboNext) {
+		return e.limboNext
 	}
 	e.limboNext = now.Add(e.timing.ReadBase)
-	time.AfterFunc(e.timing.ReadBase, e.poke)
 	e.work.Go(func() {
 		if err := e.settleLimbo(ctx); err != nil && ctx.Err() == nil {
 			e.log.Warn("journal still does not know whether it stored a request", "error", err)
 		}
 	})
+	return e.limboNext
 }
 
 // dueAt is when something can be done for the entry: not before its own time,
@@ -126,7 +137,7 @@ func (e *Engine) release(en *entry, after time.Duration) {
 	if e.ix.open[en.id] != en {
 		return
 	}
-	now := time.Now()
+	now := e.clock.now()
 	en.rest = now.Add(after)
 	e.ix.schedule(en, e.dueAt(en, now))
 }
@@ -210,7 +221,7 @@ func (e *Engine) poke() {
 // wakeLine has a look at every request of a customer: it may be the turn of one
 // of them. e.mu is held.
 func (e *Engine) wakeLine(customer string) {
-	now := time.Now()
+	now := e.clock.now()
 	for _, o := range e.ix.line[customer] {
 		if !o.busy {
 			e.ix.schedule(o, now)
@@ -221,7 +232,16 @@ func (e *Engine) wakeLine(customer string) {
 
 // put brings the index up to date with a record that is on disk. e.mu is held.
 func (e *Engine) put(r *Request) *entry {
-	return e.ix.put(r, &e.offer(r.Operation).Policy, e.timing)
+	return e.ix.put(r, &e.offer(r.Operation).Policy, e.timing, e.clock.at(r))
+}
+
+// now is the present by a record's own wall clock.
+func (e *Engine) now(r *Request) time.Time { m := e.clock.at(r); return m.now }
+
+// update writes a record with its times by the present wall clock.
+func (e *Engine) update(ctx context.Context, r *Request, s *secret.Value) error {
+	e.clock.stamp(r)
+	return e.store.Update(ctx, r, s)
 }
 
 // changed brings the index up to date with a record that is on disk and tells

@@ -21,8 +21,9 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 	}
 	of := e.offer(r.Operation)
 	p := &of.Policy
-	now := time.Now()
-	free := e.tryLine(of, now)
+	m := e.clock.at(r)
+	now := m.now
+	free := e.tryLine(of, m.steady)
 	if en.stale || r.State == Sending {
 		// First bring index and record together; whether it is this one's turn is for
 		// the scheduler to say.
@@ -39,6 +40,8 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		return
 	}
 	switch {
+	case r.State == Queued && !m.sure:
+		// It may be too old; a clock that can be believed, or its certain end, decides.
 	case !free && r.State == Queued && refuses(p, r.Step) && !r.EverSent():
 		closeAs(r, Cancelled, ReasonOfflineRefused, now)
 		after = e.save(ctx, en, r)
@@ -103,7 +106,7 @@ func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, 
 // save puts a settled record on disk and tells who listens. Where the journal
 // does not take it, nothing is told, and the wait before trying again is returned.
 func (e *Engine) save(ctx context.Context, en *entry, r *Request) time.Duration {
-	if err := e.store.Update(context.WithoutCancel(ctx), r, nil); err != nil {
+	if err := e.update(context.WithoutCancel(ctx), r, nil); err != nil {
 		if !e.setStale(en, true) { // once for each failure, not for each try
 			e.log.Error("journal did not take a transition; it is tried again", "request", r.ID, "state", r.State, "error", err)
 		}
@@ -154,7 +157,7 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 	p := &of.Policy
 	sec, err := e.secretFor(ctx, r, p)
 	if errors.Is(err, ErrSecretLost) {
-		closeAs(r, Expired, ReasonSecretLost, time.Now())
+		closeAs(r, Expired, ReasonSecretLost, e.now(r))
 		return e.save(ctx, en, r)
 	}
 	if err != nil {
@@ -168,21 +171,21 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		return e.timing.RetryBase
 	}
 	r.Attempts = append(r.Attempts, Attempt{
-		Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: time.Now(),
+		Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: e.now(r),
 	})
 	r.State, r.Reason = Sending, ""
 	if err := e.audit.Record(ctx, ActSend, r, r.Last(), ""); err != nil {
 		e.log.Error("audit did not take the record before a send; nothing is sent", "request", r.ID, "error", err)
 		return e.timing.RetryMax
 	}
-	if err := e.store.Update(ctx, r, nil); err != nil {
+	if err := e.update(ctx, r, nil); err != nil {
 		// Nothing has left. Should the record be on disk all the same, the next look
 		// finds it; should the agent die first, it becomes a doubt, which is the safe
 		// side.
 		e.log.Error("journal did not take an attempt; nothing is sent", "request", r.ID, "error", err)
 		e.setStale(en, true)
 		en.unsent = serial
-		r.Last().Ended, r.Last().Outcome = time.Now(), NotSent
+		r.Last().Ended, r.Last().Outcome = e.now(r), NotSent
 		e.auditSent(ctx, r)
 		return e.timing.RetryBase
 	}
@@ -194,9 +197,8 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 	})
 	cancel()
 	sec.Wipe() // the journal may take its time
-	now := time.Now()
-	e.learn(p.Provider, a, now)
-	settleSubmit(r, p, e.timing, a, now)
+	e.learn(p.Provider, a)
+	settleSubmit(r, p, e.timing, a, e.now(r))
 	if r.State != Queued {
 		e.wipeVolatile(r.ID)
 	}
@@ -241,18 +243,18 @@ func (e *Engine) inquire(ctx context.Context, en *entry, r *Request, of *Offer) 
 	if ctx.Err() != nil {
 		return 0 // stopping; an inquiry cut short says nothing
 	}
-	now := time.Now()
-	e.learn(of.Policy.Provider, a, now)
-	settleInquiry(r, &of.Policy, e.timing, a, now)
+	e.learn(of.Policy.Provider, a)
+	settleInquiry(r, &of.Policy, e.timing, a, e.now(r))
 	e.alarm(r, a)
 	return e.save(ctx, en, r)
 }
 
-func (e *Engine) learn(provider string, a Answer, now time.Time) {
+func (e *Engine) learn(provider string, a Answer) {
+	e.hear(provider)
 	e.mu.Lock()
 	l := e.lines[provider]
-	changed := l.learn(a, e.timing, now)
-	link := l.Link
+	changed := l.learn(a, e.timing, e.clock.now())
+	link := e.shown(l.Link)
 	e.mu.Unlock()
 	if !changed {
 		return

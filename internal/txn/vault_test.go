@@ -48,7 +48,10 @@ type vault struct {
 	keys    map[string]uint64 // request key → seq
 	open    map[string]map[uint64]bool
 	trouble int                  // one operation in so many goes wrong; 0: none
-	cool    map[string]time.Time // customer and operation → no new one before
+	born    map[string]time.Time // id → really stored when
+	ended   map[string]time.Time // id → really closed when
+	queued  map[string]time.Time // id → really queued since
+	cool    map[string]time.Time // customer and operation → really no new one before
 	power   int                  // operations until the power goes; negative: it stays
 	dead    bool                 // it has gone
 	shut    time.Time            // closed until then
@@ -58,9 +61,13 @@ type vault struct {
 func newVault(d *dice, fail func(string, ...any)) *vault {
 	return &vault{
 		dice: d, fail: fail, items: map[uint64]*txn.Request{}, secrets: map[string]string{}, keys: map[string]uint64{},
-		open: map[string]map[uint64]bool{}, cool: map[string]time.Time{}, power: -1, retain: 48 * time.Hour,
+		open: map[string]map[uint64]bool{}, cool: map[string]time.Time{}, queued: map[string]time.Time{}, born: map[string]time.Time{}, ended: map[string]time.Time{}, power: -1, retain: 48 * time.Hour,
 	}
 }
+
+// blink is what the engine's times may be off: a record's wall clock is followed to
+// a second.
+const blink = 3 * time.Second
 
 var (
 	errPower  = errors.New("the power is gone")
@@ -95,7 +102,7 @@ func (v *vault) luck(writes bool) (stored bool, err error) {
 // plain is a copy as JSON would give it: wall time only.
 func plain(r *txn.Request) *txn.Request {
 	c := r.Clone()
-	for _, t := range []*time.Time{&c.Created, &c.Expires, &c.AwaitTill, &c.NotBefore, &c.DoubtFrom, &c.Closed, &c.Cooldown} {
+	for _, t := range []*time.Time{&c.Created, &c.Expires, &c.AwaitTill, &c.NotBefore, &c.DoubtFrom, &c.Closed, &c.Cooldown, &c.At.Wall} {
 		*t = t.Round(0)
 	}
 	for i := range c.Attempts {
@@ -109,6 +116,9 @@ func place(r *txn.Request) string { return r.Customer + " " + string(r.Operation
 
 func (v *vault) put(r *txn.Request, s *secret.Value) {
 	c := plain(r)
+	if old := v.items[r.Seq]; r.State == txn.Queued && (old == nil || old.State != txn.Queued) {
+		v.queued[r.ID] = time.Now()
+	}
 	v.items[r.Seq] = c
 	switch {
 	case s != nil:
@@ -116,8 +126,11 @@ func (v *vault) put(r *txn.Request, s *secret.Value) {
 	case r.Secret == "":
 		delete(v.secrets, r.ID)
 	}
-	if r.Cooldown.After(v.cool[place(r)]) {
-		v.cool[place(r)] = r.Cooldown
+	if until := time.Now().Add(r.Cooldown.Sub(r.At.Wall)); !r.Cooldown.IsZero() && until.After(v.cool[place(r)]) {
+		v.cool[place(r)] = until
+	}
+	if v.ended[r.ID].IsZero() && !r.State.Open() {
+		v.ended[r.ID] = time.Now().Add(r.Closed.Sub(r.At.Wall)) // the journal may have refused it for a while
 	}
 	if v.open[place(r)] == nil {
 		v.open[place(r)] = map[uint64]bool{}
@@ -150,7 +163,7 @@ func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 	if seq, ok := v.keys[r.Key]; ok {
 		v.fail("key %s is stored twice: %s and %s", r.Key, v.items[seq].ID, r.ID)
 	}
-	if r.Created.Before(v.cool[place(r)]) {
+	if time.Until(v.cool[place(r)]) > blink {
 		v.fail("%s is accepted, and its customer has to wait until %v", r.ID, v.cool[place(r)])
 	}
 	stored, err := v.luck(true)
@@ -158,6 +171,7 @@ func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 		v.seq++
 		r.Seq = v.seq
 		v.keys[r.Key] = r.Seq
+		v.born[r.ID] = time.Now()
 		v.put(r, s)
 	}
 	return err
@@ -209,8 +223,9 @@ func (v *vault) Delete(_ context.Context, seqs []uint64) error {
 		if r == nil {
 			continue
 		}
-		if r.State.Open() || time.Since(r.Closed) < v.retain || time.Now().Before(r.Cooldown) {
-			v.fail("%s is deleted as %s, %v after it closed", r.ID, r.State, time.Since(r.Closed))
+		kept := time.Since(v.ended[r.ID])
+		if r.State.Open() || kept < v.retain-blink {
+			v.fail("%s is deleted as %s, %v after it closed", r.ID, r.State, kept)
 		}
 		delete(v.items, q)
 		delete(v.keys, r.Key)
@@ -291,8 +306,9 @@ func (v *vault) before(r *txn.Request) []*txn.Request {
 	var out []*txn.Request
 	for _, p := range policies() {
 		for q := range v.open[r.Customer+" "+string(p.Operation)] {
-			if q < r.Seq {
-				out = append(out, v.items[q].Clone())
+			// What was queued in this very instant came after the turn was given.
+			if o := v.items[q]; q < r.Seq && (o.State != txn.Queued || v.queued[o.ID].Before(time.Now())) {
+				out = append(out, o.Clone())
 			}
 		}
 	}

@@ -12,11 +12,10 @@ import (
 
 // deed is what became of one request at the platform.
 type deed struct {
-	maybe   map[int]int // step → calls that may have had their effect
-	effect  time.Time   // when it came, or will have come; zero: never
-	first   bool        // the first of two steps was taken
-	onWay   bool        // a call is under way
-	repeats map[int]string
+	maybe  map[int]int // step → calls that may have had their effect
+	effect time.Time   // when it came, or will have come; zero: never
+	onWay  bool        // a call is under way
+	till   time.Time   // when it is really too late to send it
 }
 
 // world is the platform behind all operations. It remembers what it saw, answers
@@ -70,6 +69,25 @@ func (w *world) fresh(id string) {
 	w.extIDs[id] = true
 }
 
+// tooLate is when it is really too late to send a request.
+func (w *world) tooLate(r *txn.Request) time.Time {
+	if d := w.deeds[r.ID]; d != nil && !d.till.IsZero() {
+		return d.till
+	}
+	w.vault.mu.Lock()
+	defer w.vault.mu.Unlock()
+	return w.vault.born[r.ID].Add(waits[r.Operation])
+}
+
+// waits is how long requests may wait, by the policies.
+var waits = func() map[txn.Operation]time.Duration {
+	m := map[txn.Operation]time.Duration{}
+	for _, p := range policies() {
+		m[p.Operation] = p.Wait
+	}
+	return m
+}()
+
 func (p at) begin(c txn.Call) *deed {
 	w, r := p.world, c.Request
 	w.mu.Lock()
@@ -83,8 +101,8 @@ func (p at) begin(c txn.Call) *deed {
 		w.fail("%s is sent and is not on disk", r.ID)
 	case disk.State != txn.Sending || disk.Last().ExternalID != c.Attempt.ExternalID || disk.Last().Outcome != 0:
 		w.fail("%s is sent, and its attempt is not on disk: %s", r.ID, disk.State)
-	case now.After(disk.Expires):
-		w.fail("%s is sent after its time", r.ID)
+	case now.After(w.tooLate(r).Add(blink)):
+		w.fail("%s is sent %v after its time", r.ID, now.Sub(w.tooLate(r)))
 	case w.quiet[p.provider].stands(now):
 		w.fail("%s is sent to a provider that wants to be left alone", r.ID)
 	case len(c.Request.Attempts) > 45:
@@ -101,10 +119,7 @@ func (p at) begin(c txn.Call) *deed {
 		if o.State == txn.Pending && o.Await != "" {
 			continue // waits for the customer
 		}
-		if o.State == txn.Queued && o.Step == 2 && o.Last().Step == 1 && !o.NotBefore.Before(c.Attempt.Began) {
-			continue // its one-time password came in this very instant
-		}
-		w.fail("%s is sent before %s of the same customer, which is %s", r.ID, o.ID, o.State)
+		w.fail("%s is sent before %s of the same customer, which is %s: %+v", r.ID, o.ID, o.State, o)
 	}
 	if needs := r.Operation == txn.PrepaidResetPIN || c.Attempt.Step == 2; needs != (c.Secret.Len() > 0) {
 		w.fail("%s: the secret of step %d is there: %v", r.ID, c.Attempt.Step, c.Secret.Len() > 0)
@@ -180,6 +195,7 @@ func (p at) answer(c txn.Call, d *deed) txn.Answer {
 	case n < 35:
 		switch {
 		case r.Operation == txn.FinpayUnbind && c.Attempt.Step == 1:
+			d.till = time.Now().Add(5 * time.Minute)
 			return txn.Answer{Outcome: txn.WentPending, Reason: txn.ReasonOTPWanted, HTTPStatus: 200, Await: txn.AwaitOTP, AwaitFor: 5 * time.Minute}
 		case r.Operation == txn.FinpayBind:
 			return txn.Answer{Outcome: txn.WentPending, Reason: txn.ReasonLinkOpen, HTTPStatus: 200, Await: txn.AwaitLink, AwaitFor: 5 * time.Minute,
@@ -290,7 +306,7 @@ func (w *world) shown(r *txn.Request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if d := w.deedOf(r); d.effect.IsZero() && w.dice.in(2) {
-		d.effect = time.Now().Add(w.dice.upTo(max(1, time.Until(r.AwaitTill))))
+		d.effect = time.Now().Add(w.dice.upTo(max(1, r.AwaitTill.Sub(r.At.Wall))))
 	}
 }
 
@@ -316,6 +332,9 @@ func (w *world) truth(r *txn.Request) {
 			w.fail("%s (%s, step %d) is told to be %s (%s) at %v, and it took effect at %v; attempts %+v", r.ID, r.Operation, r.Step, r.State, r.Reason, r.Closed, d.effect, r.Attempts)
 		}
 	case txn.Queued, txn.Sending, txn.Pending, txn.InDoubt, txn.Unresolved:
+	}
+	if early := time.Until(w.tooLate(r)); r.State == txn.Expired && early > blink && !r.EverSent() && r.Reason == txn.ReasonWaitedTooLong {
+		w.fail("%s is told to be too old, %v before its time", r.ID, early)
 	}
 	if r.State == txn.Cancelled && len(d.maybe) > 0 {
 		w.fail("%s is cancelled, and a call may have arrived", r.ID)
