@@ -202,7 +202,12 @@ func (e *Engine) known(ctx context.Context, key, content string) (*Request, erro
 	case k.content != content:
 		return nil, ErrKeyConflict
 	case k.place == nil:
-		return e.read(ctx, seq)
+		r, err := e.read(ctx, seq)
+		if err != nil {
+			// It is stored, and only cannot be read now: to say "not made" would be a lie.
+			err = fmt.Errorf("%w: read it back: %w", ErrStoreUnknown, err)
+		}
+		return r, err
 	}
 	select {
 	case <-k.place.unknown:
