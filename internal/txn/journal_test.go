@@ -321,7 +321,9 @@ func TestKeyOfAStoredRequestThatCannotBeRead(t *testing.T) {
 		defer b.halt()
 		r := b.ask(txn.FinpayResetPIN, "key", alice)
 		b.get(r.ID)
-		b.shelf.set(func(s *shelf) { s.getErr = func(uint64) error { return errors.New("the journal is closed after an error") } })
+		b.shelf.set(func(s *shelf) {
+			s.getErr = func(uint64) error { return errors.New("the journal is closed after an error") }
+		})
 		_, err := b.engine.Accept(t.Context(), ask(txn.FinpayResetPIN, "key", alice))
 		require.ErrorIs(t, err, txn.ErrStoreUnknown)
 	})
