@@ -37,17 +37,32 @@ func (l Limits) withDefaults() Limits {
 
 // Recorder writes the audit record of an act that cannot be undone: before it,
 // and after it with the same request and external id. An error before the act
-// means that the act is not done.
+// means that the act is not done. who is an operator, whose words are r.Note, or
+// empty for the agent itself. For an act on a provider r has no more than its name
+// as ID, and the note.
 type Recorder interface {
 	Record(ctx context.Context, act string, r *Request, a *Attempt, who string) error
 }
 
 // The acts the engine records.
 const (
-	ActSend    = "send"    // an attempt is about to leave
-	ActSent    = "sent"    // and this is what it came to
-	ActResolve = "resolve" // an operator closed a doubt
-	ActForget  = "forget"  // a doubt that nobody closed is deleted after Timing.Unresolved
+	ActSend   = "send"   // an attempt is about to leave
+	ActSent   = "sent"   // and this is what it came to
+	ActForget = "forget" // a doubt that nobody closed is deleted after Timing.Unresolved
+)
+
+// The acts of operators. Each is recorded with ActBegins and then with ActEnds or
+// ActFails behind its name.
+const (
+	ActInquire = "inquire"
+	ActRetry   = "retry"
+	ActCancel  = "cancel"
+	ActResolve = "resolve"
+	ActRelease = "release"
+
+	ActBegins = ".begin"
+	ActEnds   = ".end"
+	ActFails  = ".failed"
 )
 
 // Options are what an Engine is built from.

@@ -210,7 +210,7 @@ func (p *platform) Submit(ctx context.Context, c txn.Call) txn.Answer {
 	if p.extIDs == nil {
 		p.extIDs = map[string]bool{}
 	}
-	if p.extIDs[c.Attempt.ExternalID] {
+	if p.extIDs[c.Attempt.ExternalID] && !c.Attempt.Repeat {
 		panic("external id used twice")
 	}
 	p.extIDs[c.Attempt.ExternalID] = true
@@ -284,7 +284,7 @@ type ledger struct {
 	err  error
 }
 
-func (l *ledger) Record(_ context.Context, act string, r *txn.Request, a *txn.Attempt, _ string) error {
+func (l *ledger) Record(_ context.Context, act string, r *txn.Request, a *txn.Attempt, who string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.err != nil {
@@ -293,6 +293,9 @@ func (l *ledger) Record(_ context.Context, act string, r *txn.Request, a *txn.At
 	line := act + " " + string(r.Operation)
 	if a != nil {
 		line += " " + a.Outcome.String()
+	}
+	if who != "" {
+		line += " by " + who
 	}
 	l.acts = append(l.acts, line)
 	return nil

@@ -33,6 +33,9 @@ type entry struct {
 	stale bool
 	// unsent is the serial of an attempt that may be on disk and never left.
 	unsent uint64
+	// repeat: an operator wants a guarded repeat.
+	repeat bool
+	kept   *kept     // of an unresolved one
 	wake   time.Time // when the heap looks at it again
 	at     int       // place in the heap, -1 when not in it
 }
@@ -82,18 +85,20 @@ type kept struct {
 	key        string
 	until      time.Time
 	unresolved bool // unless an operator closes it before
+	at         int  // place in the heap, -1 when not in it
 }
 
 // keeps is a heap of kept by until.
-type keeps []kept
+type keeps []*kept
 
 func (k keeps) Len() int           { return len(k) }
 func (k keeps) Less(i, j int) bool { return k[i].until.Before(k[j].until) }
-func (k keeps) Swap(i, j int)      { k[i], k[j] = k[j], k[i] }
+func (k keeps) Swap(i, j int)      { k[i], k[j] = k[j], k[i]; k[i].at, k[j].at = i, j }
 
 // Push implements heap.Interface.
 func (k *keeps) Push(x any) {
-	e, _ := x.(kept)
+	e, _ := x.(*kept)
+	e.at = len(*k)
 	*k = append(*k, e)
 }
 
@@ -101,8 +106,9 @@ func (k *keeps) Push(x any) {
 func (k *keeps) Pop() any {
 	old := *k
 	x := old[len(old)-1]
-	old[len(old)-1] = kept{}
+	old[len(old)-1] = nil
 	*k = old[:len(old)-1]
+	x.at = -1
 	return x
 }
 
@@ -121,7 +127,7 @@ type index struct {
 	first    int
 	counts   map[string]int    // customer → how many of recent
 	kept     keeps             // finished or unresolved
-	unres    map[string]uint64 // id → seq of unresolved requests
+	unres    map[string]*entry // id → unresolved request
 }
 
 type stamp struct {
@@ -133,7 +139,7 @@ func newIndex() index {
 	return index{
 		seqs: map[string]uint64{}, keys: map[string]keyed{}, open: map[string]*entry{},
 		line: map[string][]*entry{}, cooldown: map[string]time.Time{},
-		counts: map[string]int{}, unres: map[string]uint64{},
+		counts: map[string]int{}, unres: map[string]*entry{},
 	}
 }
 
@@ -146,16 +152,27 @@ func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 		x.cooldown[coolKey(r.Customer, r.Operation)] = cooldown
 	}
 	e := x.open[r.ID]
+	if e == nil {
+		e = x.unres[r.ID]
+	}
+	if e == nil {
+		e = &entry{id: r.ID, seq: r.Seq, op: r.Operation, customer: r.Customer, at: -1}
+	}
+	e.state, e.await, e.step, e.reason = r.State, r.Await, r.Step, r.Reason
+	e.due, e.everSent = m.on(r.NotBefore), r.EverSent()
 	if !r.State.Open() {
-		if e != nil {
+		if x.open[r.ID] != nil {
 			x.drop(e)
 		}
-		k := kept{id: r.ID, seq: r.Seq, key: r.Key, until: m.steady.Add(r.Closed.Add(t.Retain).Sub(m.likely(r)))}
+		k := &kept{id: r.ID, seq: r.Seq, key: r.Key, until: m.steady.Add(r.Closed.Add(t.Retain).Sub(m.likely(r)))}
 		if r.State == Unresolved {
-			x.unres[r.ID] = r.Seq
+			if e.kept != nil {
+				return nil // it stands in line to be deleted already
+			}
 			k.until, k.unresolved = m.on(r.Closed.Add(t.Unresolved)), true
+			x.unres[r.ID], e.kept = e, k
 		} else {
-			delete(x.unres, r.ID)
+			x.unkeep(e)
 		}
 		if cooldown.After(k.until) {
 			k.until = cooldown
@@ -163,18 +180,32 @@ func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 		heap.Push(&x.kept, k)
 		return nil
 	}
-	if e == nil {
-		e = &entry{id: r.ID, seq: r.Seq, op: r.Operation, customer: r.Customer, at: -1}
-		x.open[r.ID] = e
-		x.join(e)
+	x.unkeep(e) // an operator has opened it again
+	if x.open[r.ID] == nil {
+		x.enter(e)
 	} else if e.seq != r.Seq {
 		x.leave(e)
 		e.seq = r.Seq
 		x.join(e)
 	}
-	e.state, e.await, e.step, e.reason = r.State, r.Await, r.Step, r.Reason
-	e.due, e.ends, e.everSent = m.on(r.NotBefore), m.on(endOf(r, p)), r.EverSent()
+	e.ends = m.on(endOf(r, p))
 	return e
+}
+
+// unkeep takes a request that is not unresolved any more out of the line of those
+// that are deleted as such.
+func (x *index) unkeep(e *entry) {
+	delete(x.unres, e.id)
+	if e.kept != nil && e.kept.at >= 0 {
+		heap.Remove(&x.kept, e.kept.at)
+	}
+	e.kept = nil
+}
+
+// enter counts a request among the open ones.
+func (x *index) enter(e *entry) {
+	x.open[e.id] = e
+	x.join(e)
 }
 
 func (x *index) drop(e *entry) {
@@ -308,22 +339,41 @@ func (x *index) sweep(now time.Time) {
 
 const sweepEvery = 10 * time.Minute
 
-// overdue takes at most n records whose time to be deleted has come.
-func (x *index) overdue(n int, now time.Time) []kept {
-	var out []kept
+// overdue takes at most n records whose time to be deleted has come. Unresolved
+// ones are claimed: no operator can close them meanwhile.
+func (x *index) overdue(n int, now time.Time) []*kept {
+	var out, busy []*kept
 	for len(out) < n && len(x.kept) > 0 && !x.kept[0].until.After(now) {
-		k, _ := heap.Pop(&x.kept).(kept)
-		if _, still := x.unres[k.id]; k.unresolved && !still {
-			continue // an operator closed it, and it is kept as finished
+		k, _ := heap.Pop(&x.kept).(*kept)
+		switch u := x.unres[k.id]; {
+		case u == nil:
+			out = append(out, k)
+		case u.busy: // an operator is at it
+			busy = append(busy, k)
+		default:
+			u.busy = true
+			out = append(out, k)
 		}
-		out = append(out, k)
+	}
+	for _, k := range busy {
+		k.until = now.Add(time.Minute)
+		heap.Push(&x.kept, k)
 	}
 	return out
 }
 
+// again puts a record back into the line of those to be deleted.
+func (x *index) again(k *kept, until time.Time) {
+	k.until = until
+	if u := x.unres[k.id]; u != nil {
+		u.busy = false
+	}
+	heap.Push(&x.kept, k)
+}
+
 // forget leaves a record out of the index. It stays in line to be deleted until
 // that has been done.
-func (x *index) forget(k kept) {
+func (x *index) forget(k *kept) {
 	delete(x.seqs, k.id)
 	delete(x.unres, k.id)
 	if x.keys[k.key].id == k.id {

@@ -25,6 +25,14 @@ func settleInquiry(r *Request, p *Policy, t Timing, a Answer, now time.Time) {
 	settle(inquired, &settling{r, p, t, a, now})
 }
 
+// settleLate makes of an unresolved request what a read-back says that an operator
+// asked for: only an answer that is final counts.
+func settleLate(r *Request, p *Policy, a Answer, now time.Time) {
+	if s := (&settling{r, p, Timing{}, a, now}); a.Outcome == HasSucceeded || a.Outcome == WasRejected && quiet(s) {
+		settle(inquired, s)
+	}
+}
+
 func onPage(s *settling) bool    { return s.r.State == Pending && s.r.Await == AwaitLink }
 func quiet(s *settling) bool     { return !s.now.Before(quietFrom(s.r).Add(s.p.Quiet)) }
 func quietPage(s *settling) bool { return onPage(s) && quiet(s) }
@@ -114,9 +122,15 @@ func quietFrom(r *Request) time.Time {
 // a policy without one must not make the engine spin.
 func pageEvery(p *Policy) time.Duration { return max(p.ReadbackEvery, time.Second) }
 
-// nextRead is when a read-back is due; without one, when time ends the doubt.
+// nextRead is when a read-back or a guarded repeat is due; without either, when
+// time ends the doubt.
 func nextRead(s *settling) time.Time {
 	end := endOf(s.r, s.p)
+	if !s.p.Readback && s.r.State == InDoubt && s.r.repeats() < s.p.Repeats {
+		if q := quietFrom(s.r).Add(s.p.Quiet); q.Before(end) {
+			return q // the first moment at which it may be repeated
+		}
+	}
 	if !s.p.Readback {
 		return end
 	}

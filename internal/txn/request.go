@@ -144,6 +144,7 @@ type Request struct {
 	Closed    time.Time         `json:"closed"`     // when it reached a state that is not open
 	Cooldown  time.Time         `json:"cooldown"`   // this customer may not ask for this operation before
 	Note      string            `json:"note"`       // an operator's reason, when one decided
+	NoteBy    string            `json:"note_by"`    // and who that was
 	At        Reading           `json:"at"`         // the clocks at the last writing; the other times are by its wall clock
 }
 
@@ -156,7 +157,8 @@ type Attempt struct {
 	Ended      time.Time `json:"ended"` // zero while under way
 	Outcome    Outcome   `json:"outcome"`
 	Reason     Reason    `json:"reason"`
-	Code       string    `json:"code"` // the provider's code, verbatim but bounded
+	Code       string    `json:"code"`             // the provider's code, verbatim but bounded
+	Repeat     bool      `json:"repeat,omitempty"` // a guarded repeat: the external id is that of the attempt before
 }
 
 // The keys of Request.Data that the engine, providers and the screen share.

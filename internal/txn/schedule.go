@@ -1,7 +1,6 @@
 package txn
 
 import (
-	"container/heap"
 	"context"
 	"time"
 
@@ -92,7 +91,7 @@ func (e *Engine) dueBut(en *entry, now time.Time) time.Time {
 		}
 	case Pending, InDoubt:
 		switch {
-		case en.await == AwaitOTP, !canAsk(of):
+		case en.await == AwaitOTP, !canAsk(of) && !en.repeat && of.Policy.Repeats <= 0:
 			due = en.ends
 		case !e.free(of, now):
 			due = now.Add(idle)
@@ -162,8 +161,7 @@ func (e *Engine) forget(ctx context.Context, now time.Time) {
 		e.mu.Lock()
 		e.forgetting = false
 		for _, k := range left {
-			k.until = now.Add(e.timing.RetryMax)
-			heap.Push(&e.ix.kept, k)
+			e.ix.again(k, now.Add(e.timing.RetryMax))
 		}
 		e.mu.Unlock()
 		e.poke()
@@ -172,9 +170,9 @@ func (e *Engine) forget(ctx context.Context, now time.Time) {
 
 // delete deletes records and returns those that are to be tried again. What nobody
 // resolved leaves an audit record, without which it stays.
-func (e *Engine) delete(ctx context.Context, gone []kept) (left []kept) {
+func (e *Engine) delete(ctx context.Context, gone []*kept) (left []*kept) {
 	var seqs []uint64
-	var out []kept
+	var out []*kept
 	for _, k := range gone {
 		if k.unresolved {
 			r, err := e.store.Get(ctx, k.seq)

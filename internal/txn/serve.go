@@ -49,6 +49,8 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		after = e.timing.RetryBase
 	case r.State == Queued:
 		after = e.send(ctx, en, r, of)
+	case r.State == InDoubt && (en.repeat || mayRepeat(r, p, now)) && e.cannotRepeat(r, p) == "":
+		after = e.send(ctx, en, r, of)
 	case (r.State == Pending || r.State == InDoubt) && r.Await != AwaitOTP && canAsk(of):
 		after = e.inquire(ctx, en, r, of)
 	}
@@ -88,11 +90,16 @@ func (e *Engine) tryLine(of *Offer, now time.Time) bool {
 func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, now time.Time) time.Duration {
 	if r.State == Sending {
 		// Nobody is sending: whoever sends holds the claim.
-		if at := r.Last(); at != nil && at.Serial == en.unsent {
-			at.Ended, at.Outcome = now, NotSent
-			r.State, r.NotBefore = Queued, now
-		} else {
+		s := &settling{r, p, e.timing, Answer{}, now}
+		switch at := r.Last(); {
+		case at == nil || at.Serial != en.unsent:
 			settleRestart(r, p, e.timing, now)
+		case repeated(s):
+			at.Ended, at.Outcome = now, NotSent
+			stayInDoubt(s)
+		default:
+			at.Ended, at.Outcome = now, NotSent
+			again(s)
 		}
 		return e.save(ctx, en, r)
 	}
@@ -170,9 +177,13 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		e.log.Error("journal gives no serial", "request", r.ID, "error", err)
 		return e.timing.RetryBase
 	}
-	r.Attempts = append(r.Attempts, Attempt{
-		Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: e.now(r),
-	})
+	at := Attempt{Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: e.now(r)}
+	if before := r.lastArrived(); before != nil {
+		// A guarded repeat: the provider is to know it by the same id.
+		at.ExternalID, at.Repeat = before.ExternalID, true
+	}
+	r.Attempts = append(r.Attempts, at)
+	en.repeat = false
 	r.State, r.Reason = Sending, ""
 	if err := e.audit.Record(ctx, ActSend, r, r.Last(), ""); err != nil {
 		e.log.Error("audit did not take the record before a send; nothing is sent", "request", r.ID, "error", err)
@@ -233,20 +244,29 @@ func (e *Engine) finish(ctx context.Context, en *entry, r *Request) time.Duratio
 
 // inquire asks the provider what became of a request.
 func (e *Engine) inquire(ctx context.Context, en *entry, r *Request, of *Offer) time.Duration {
+	a, ok := e.ask(ctx, r, of)
+	if !ok {
+		return 0
+	}
+	settleInquiry(r, &of.Policy, e.timing, a, e.now(r))
+	return e.save(ctx, en, r)
+}
+
+// ask makes a read-back. ok is false where it was cut short and says nothing.
+func (e *Engine) ask(ctx context.Context, r *Request, of *Offer) (a Answer, ok bool) {
 	q, ok := of.Provider.(Inquirer)
 	if !ok {
-		return e.timing.RetryMax
+		return Answer{}, false
 	}
 	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
-	a := q.Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
+	a = q.Inquire(cctx, Call{Request: r.Clone(), NewExternalID: e.newExternalID})
 	cancel()
 	if ctx.Err() != nil {
-		return 0 // stopping; an inquiry cut short says nothing
+		return Answer{}, false
 	}
 	e.learn(of.Policy.Provider, a)
-	settleInquiry(r, &of.Policy, e.timing, a, e.now(r))
 	e.alarm(r, a)
-	return e.save(ctx, en, r)
+	return a, true
 }
 
 func (e *Engine) learn(provider string, a Answer) {
@@ -259,11 +279,16 @@ func (e *Engine) learn(provider string, a Answer) {
 	if !changed {
 		return
 	}
+	e.nudgeLine(provider)
+	e.linkChanged(link, nil)
+}
+
+// nudgeLine has the link looked at anew.
+func (e *Engine) nudgeLine(provider string) {
 	select {
 	case e.nudge[provider] <- struct{}{}:
 	default:
 	}
-	e.linkChanged(link, nil)
 }
 
 func (e *Engine) alarm(r *Request, a Answer) {

@@ -142,7 +142,12 @@ func doubt(s *settling) {
 
 // stayInDoubt is for a repeat that says nothing about the call before it: the
 // doubt is as old as it was.
-func stayInDoubt(s *settling) { doubt(s) }
+func stayInDoubt(s *settling) {
+	if at := s.r.lastArrived(); at != nil {
+		s.a.Reason = at.Reason
+	}
+	doubt(s)
+}
 
 func doubtUnreadable(s *settling) {
 	s.a.Reason = ReasonUnreadable

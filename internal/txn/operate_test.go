@@ -1,0 +1,429 @@
+package txn_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gardu/internal/secret"
+	"gardu/internal/txn"
+)
+
+func order(id string) txn.Order {
+	return txn.Order{ID: id, Who: "budi", Why: "provider's ticket 4711"}
+}
+
+// refused is the error of an order with an advice.
+func refused(t *testing.T, err, want error) {
+	t.Helper()
+	require.ErrorIs(t, err, want)
+	var oe *txn.OrderError
+	require.ErrorAs(t, err, &oe)
+	require.NotEmpty(t, oe.Hint(), err)
+	require.NotEmpty(t, oe.Act)
+	require.NotEmpty(t, oe.Object)
+}
+
+// doubtful has one request in doubt at a platform that answers nothing.
+func doubtful(t *testing.T, op txn.Operation, mend ...func(*bench)) (*bench, *txn.Request) {
+	t.Helper()
+	b := newBench(t, mend...)
+	b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { return lost() } })
+	r := b.ask(op, "k", alice)
+	require.Equal(t, txn.InDoubt, b.get(r.ID).State)
+	return b, r
+}
+
+// repeats allows guarded repeats of the operation without a read-back.
+func repeats(n int, quiet time.Duration) func(*bench) {
+	return func(b *bench) { b.policies[0].Repeats, b.policies[0].Quiet = n, quiet }
+}
+
+func TestAnOperatorResolvesADoubt(t *testing.T) {
+	for _, to := range []txn.State{txn.Succeeded, txn.Rejected} {
+		for _, late := range []bool{false, true} {
+			synctest.Test(t, func(t *testing.T) {
+				b, r := doubtful(t, txn.FinpayResetPIN)
+				defer b.halt()
+				if late {
+					require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+				}
+				_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Expired)
+				require.ErrorContains(t, err, "is no result")
+				got, err := b.engine.Resolve(t.Context(), order(r.ID), to)
+				require.NoError(t, err)
+				require.Equal(t, to, got.State)
+				got = b.get(r.ID)
+				require.Equal(t, to, got.State)
+				require.Equal(t, "provider's ticket 4711", got.Note)
+				require.Equal(t, "budi", got.NoteBy)
+				require.Equal(t, to, last(b.states(r.ID)))
+				lines := b.ledger.lines()
+				require.Equal(t, []string{"resolve.begin finpay.reset_pin unknown by budi", "resolve.end finpay.reset_pin unknown by budi"}, lines[len(lines)-2:])
+				_, err = b.engine.Resolve(t.Context(), order(r.ID), to)
+				refused(t, err, txn.ErrFinished)
+				time.Sleep(50 * time.Hour)
+				synctest.Wait()
+				require.Zero(t, b.engine.Remembered())
+			})
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.halt()
+		b.platform.set(func(p *platform) { p.down = true })
+		r := b.ask(txn.FinpayResetPIN, "k", alice)
+		b.get(r.ID)
+		_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+		refused(t, err, txn.ErrNoDoubt)
+		_, err = b.engine.Resolve(t.Context(), order("nobody"), txn.Succeeded)
+		refused(t, err, txn.ErrNotFound)
+	})
+}
+
+func TestAnOperatorsActIsRecordedOrNotDone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, r := doubtful(t, txn.FinpayResetPIN)
+		b.ledger.fail(errors.New("disk full"))
+		_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+		refused(t, err, txn.ErrAudit)
+		require.Equal(t, txn.InDoubt, b.get(r.ID).State)
+		b.ledger.fail(nil)
+		b.shelf.set(func(s *shelf) { s.updErr = once(false, errors.New("i/o error"), inState(txn.Succeeded)) })
+		_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+		require.ErrorContains(t, err, "i/o error")
+		require.Equal(t, "resolve.failed finpay.reset_pin unknown by budi", last(b.ledger.lines()))
+		require.Equal(t, txn.InDoubt, b.after(5*time.Second, r.ID).State)
+		require.Empty(t, b.get(r.ID).Note)
+		_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+		require.NoError(t, err)
+		b.halt()
+		_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+		refused(t, err, txn.ErrStopped)
+		_, err = b.engine.Release(t.Context(), "finpay", "budi", "x")
+		refused(t, err, txn.ErrStopped)
+	})
+}
+
+func TestAnOperatorCancelsOnlyWhatWasNeverSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		b.platform.set(func(p *platform) { p.down = true })
+		r := b.ask(txn.PrepaidResetPIN, "k", "7", "1212")
+		b.get(r.ID)
+		got, err := b.engine.Withdraw(t.Context(), order(r.ID))
+		require.NoError(t, err)
+		require.Equal(t, txn.Cancelled, got.State)
+		require.Equal(t, txn.ReasonByOperator, got.Reason)
+		require.Zero(t, b.shelf.held())
+		b.halt()
+	})
+	for _, op := range []txn.Operation{txn.FinpayResetPIN, txn.FinpayBind} {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, op)
+			defer b.halt()
+			_, err := b.engine.Withdraw(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.Equal(t, txn.InDoubt, b.get(r.ID).State)
+		})
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.halt()
+		gate := make(chan struct{})
+		b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { <-gate; return ok() } })
+		r := b.ask(txn.FinpayResetPIN, "k", alice)
+		b.get(r.ID)
+		_, err := b.engine.Withdraw(t.Context(), order(r.ID))
+		refused(t, err, txn.ErrBusy)
+		close(gate)
+	})
+}
+
+func TestAnOperatorAsksTheProvider(t *testing.T) {
+	answer := func(b *bench, a txn.Answer) {
+		b.platform.set(func(p *platform) { p.inquire = func(txn.Call) txn.Answer { return a } })
+	}
+	there := txn.Answer{Outcome: txn.HasSucceeded, HTTPStatus: 200}
+	not := txn.Answer{Outcome: txn.WasRejected, HTTPStatus: 200}
+	t.Run("in doubt", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayBind)
+			defer b.halt()
+			answer(b, not)
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrNothingNew)
+			require.Equal(t, txn.InDoubt, b.get(r.ID).State, "the quiet time is not over")
+			answer(b, there)
+			got, err := b.engine.Inquire(t.Context(), order(r.ID))
+			require.NoError(t, err)
+			require.Equal(t, txn.Succeeded, got.State)
+		})
+	})
+	t.Run("unresolved", func(t *testing.T) {
+		for _, a := range []txn.Answer{there, not} {
+			synctest.Test(t, func(t *testing.T) {
+				b, r := doubtful(t, txn.FinpayBind)
+				defer b.halt()
+				b.platform.set(func(p *platform) { p.down = true })
+				require.Equal(t, txn.Unresolved, b.after(25*time.Hour, r.ID).State)
+				_, err := b.engine.Inquire(t.Context(), order(r.ID))
+				refused(t, err, txn.ErrNothingNew)
+				require.Equal(t, txn.Unresolved, b.get(r.ID).State)
+				b.platform.set(func(p *platform) { p.down = false })
+				answer(b, a)
+				got, err := b.engine.Inquire(t.Context(), order(r.ID))
+				require.NoError(t, err)
+				want := txn.Succeeded
+				if a.Outcome == txn.WasRejected {
+					want = txn.Expired
+				}
+				require.Equal(t, want, got.State)
+				time.Sleep(50 * time.Hour)
+				synctest.Wait()
+				require.Zero(t, b.engine.Remembered())
+			})
+		}
+	})
+	t.Run("nobody can be asked", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN)
+			defer b.halt()
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrNoInquiry)
+		})
+	})
+	t.Run("a held provider", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayBind)
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { return held() } })
+			b.get(b.ask(txn.FinpayResetPIN, "k2", bob).ID)
+			before := b.platform.readbacks()
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrLeftAlone)
+			require.Equal(t, before, b.platform.readbacks())
+		})
+	})
+	t.Run("nothing to ask about", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			defer b.halt()
+			b.platform.set(func(p *platform) {
+				p.submit = unbinding(txn.Answer{Outcome: txn.WentPending, HTTPStatus: 200, Await: txn.AwaitOTP, AwaitFor: 5 * time.Minute},
+					func(string) txn.Answer { return ok() })
+			})
+			r := b.ask(txn.FinpayUnbind, "k", alice)
+			b.get(r.ID)
+			for _, act := range []func(context.Context, txn.Order) (*txn.Request, error){b.engine.Inquire, b.engine.Retry, b.engine.Withdraw} {
+				_, err := act(t.Context(), order(r.ID))
+				refused(t, err, txn.ErrWaits)
+			}
+			_, err := b.engine.Supply(t.Context(), r.ID, secret.Clone([]byte("123456")))
+			require.NoError(t, err, "and it still waits")
+			require.Equal(t, txn.Succeeded, b.get(r.ID).State)
+		})
+	})
+}
+
+func TestAnOperatorHasAWaitingRequestSentNow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.halt()
+		b.platform.set(func(p *platform) {
+			p.submit = func(context.Context, txn.Call) txn.Answer {
+				return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonKeystore, RetryAfter: 10 * time.Minute}
+			}
+		})
+		r := b.ask(txn.FinpayResetPIN, "k", alice)
+		b.get(r.ID)
+		b.platform.set(func(p *platform) { p.submit = nil })
+		_, err := b.engine.Retry(t.Context(), order(r.ID))
+		require.NoError(t, err)
+		got := b.get(r.ID)
+		require.Equal(t, txn.Succeeded, got.State)
+		require.NotEqual(t, got.Attempts[0].ExternalID, got.Attempts[1].ExternalID, "it was certainly not processed: a new id")
+		require.False(t, got.Attempts[1].Repeat)
+	})
+}
+
+func TestADoubtIsRepeatedOnlyWhereThatIsConfigured(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, r := doubtful(t, txn.FinpayResetPIN)
+		defer b.halt()
+		_, err := b.engine.Retry(t.Context(), order(r.ID))
+		refused(t, err, txn.ErrMayHaveSent)
+		b.after(16*time.Minute, r.ID)
+		_, err = b.engine.Retry(t.Context(), order(r.ID))
+		refused(t, err, txn.ErrMayHaveSent)
+		b.after(time.Hour, r.ID)
+		require.Equal(t, 1, b.platform.sent())
+	})
+}
+
+func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
+	t.Run("by itself, after the quiet time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(2, 2*time.Minute))
+			defer b.halt()
+			require.Len(t, b.after(119*time.Second, r.ID).Attempts, 1)
+			require.Len(t, b.after(2*time.Second, r.ID).Attempts, 2)
+			require.Len(t, b.after(121*time.Second, r.ID).Attempts, 3)
+			got := b.after(9*time.Minute, r.ID)
+			require.Len(t, got.Attempts, 3, "as often as configured")
+			require.Equal(t, txn.InDoubt, got.State)
+			require.Equal(t, txn.ReasonNoAnswer, got.Reason)
+			for _, a := range got.Attempts[1:] {
+				require.Equal(t, got.Attempts[0].ExternalID, a.ExternalID)
+				require.True(t, a.Repeat)
+				require.NotEqual(t, got.Attempts[0].Serial, a.Serial)
+			}
+			got = b.after(3*time.Minute, r.ID)
+			require.Equal(t, txn.Unresolved, got.State, "a quarter of an hour after the first call")
+			require.Less(t, got.Closed.Sub(got.Created), 16*time.Minute)
+		})
+	})
+	t.Run("answered", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.submit = nil })
+			require.Equal(t, txn.Succeeded, b.after(3*time.Minute, r.ID).State)
+			require.Equal(t, 2, b.platform.sent())
+		})
+	})
+	t.Run("a no to the repeat says nothing about the first call", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.platform.set(func(p *platform) {
+				p.submit = func(context.Context, txn.Call) txn.Answer {
+					return txn.Answer{Outcome: txn.WasRejected, Reason: txn.ReasonNotFound, HTTPStatus: 404}
+				}
+			})
+			require.Equal(t, txn.InDoubt, b.after(3*time.Minute, r.ID).State)
+			require.Equal(t, txn.Unresolved, b.after(15*time.Minute, r.ID).State)
+		})
+	})
+	t.Run("by an operator, also when unresolved", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Hour))
+			defer b.halt()
+			require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+			b.platform.set(func(p *platform) { p.submit = nil })
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			require.NoError(t, err)
+			got := b.get(r.ID)
+			require.Equal(t, txn.Succeeded, got.State)
+			require.Equal(t, got.Attempts[0].ExternalID, got.Attempts[1].ExternalID)
+			require.Equal(t, []txn.State{txn.Queued, txn.Sending, txn.InDoubt, txn.Unresolved, txn.InDoubt, txn.Sending, txn.Succeeded}, b.states(r.ID))
+		})
+	})
+	t.Run("where the journal refuses to open it again, it stays unresolved", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Hour))
+			defer b.halt()
+			b.after(16*time.Minute, r.ID)
+			b.shelf.set(func(s *shelf) { s.updErr = once(false, errors.New("i/o error"), inState(txn.InDoubt)) })
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			require.ErrorContains(t, err, "i/o error")
+			require.Equal(t, txn.Unresolved, b.after(time.Minute, r.ID).State)
+			b.platform.set(func(p *platform) { p.submit = nil })
+			require.Equal(t, txn.Succeeded, b.get(b.ask(txn.FinpayResetPIN, "newer", alice).ID).State, "and holds up nobody")
+		})
+	})
+	t.Run("not beside a newer request of the customer", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Hour))
+			defer b.halt()
+			b.after(16*time.Minute, r.ID)
+			b.get(b.ask(txn.FinpayResetPIN, "newer", alice).ID)
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.ErrorContains(t, err, "asked anew")
+			require.Equal(t, 2, b.platform.sent())
+		})
+	})
+	t.Run("not with a clock that nobody keeps", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Minute), func(b *bench) { b.clock.kept = false })
+			defer b.halt()
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.ErrorContains(t, err, "clock")
+			b.after(time.Hour, r.ID)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
+	t.Run("not after midnight in Jakarta", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			// The test's time begins at midnight UTC, which is 07:00 WIB.
+			time.Sleep(16*time.Hour + 59*time.Minute)
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.after(5*time.Minute, r.ID)
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.ErrorContains(t, err, "day")
+			b.after(time.Hour, r.ID)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
+	t.Run("never a PIN, which is destroyed", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, func(b *bench) { b.policies[3].Repeats = 3 })
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { return lost() } })
+			r := b.ask(txn.PrepaidResetPIN, "k", "7", "1212")
+			b.get(r.ID)
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
+	t.Run("one that did not leave is a doubt as before", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.shelf.set(func(s *shelf) { s.updErr = once(true, txn.ErrStoreUnknown, inState(txn.Sending)) })
+			got := b.after(3*time.Minute, r.ID)
+			require.Equal(t, txn.InDoubt, got.State)
+			require.Equal(t, txn.ReasonNoAnswer, got.Reason)
+			require.Equal(t, 1, b.platform.sent())
+			require.Equal(t, txn.Unresolved, b.after(15*time.Minute, r.ID).State)
+		})
+	})
+}
+
+func TestAnOperatorLiftsAHold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t)
+		defer b.halt()
+		_, err := b.engine.Release(t.Context(), "finpay", "budi", "key replaced")
+		refused(t, err, txn.ErrNotHeld)
+		_, err = b.engine.Release(t.Context(), "nobody", "budi", "key replaced")
+		refused(t, err, txn.ErrNotFound)
+		b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { return held() } })
+		r := b.ask(txn.FinpayResetPIN, "k", alice)
+		b.get(r.ID)
+		_, err = b.engine.Retry(t.Context(), order(r.ID))
+		refused(t, err, txn.ErrLeftAlone)
+		b.platform.set(func(p *platform) { p.submit = nil })
+		b.after(time.Minute, r.ID)
+		b.ledger.fail(errors.New("disk full"))
+		_, err = b.engine.Release(t.Context(), "finpay", "budi", "key replaced")
+		refused(t, err, txn.ErrAudit)
+		require.True(t, b.engine.Links()[0].Held)
+		b.ledger.fail(nil)
+		link, err := b.engine.Release(t.Context(), "finpay", "budi", "key replaced")
+		require.NoError(t, err)
+		require.False(t, link.Held)
+		require.Equal(t, txn.Succeeded, b.after(time.Minute, r.ID).State)
+		require.Contains(t, b.ledger.lines(), "release.begin  by budi")
+	})
+}
