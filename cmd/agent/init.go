@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"gardu/internal/keystore"
-	"gardu/internal/snap"
 )
 
 // role is a key that the configuration names, and what it is for.
@@ -24,20 +23,8 @@ func (s *settings) roles() []role {
 		{"journal-kek", s.Journal.KEK, keystore.KindAES256, false},
 		{"journal-pin-kek", s.Journal.PINKEK, keystore.KindAES256, false},
 	}
-	if p := s.Finpay; p != nil {
-		all = append(all, role{"finpay snap-sign", p.SignKey, keystore.KindRSA2048, false})
-		if p.Mode == snap.Symmetric {
-			all = append(all, role{"finpay snap-secret", p.SecretKey, keystore.KindHMAC, true})
-		}
-	}
-	if p := s.Netzme; p != nil {
-		all = append(all, role{"netzme snap-sign", p.SignKey, keystore.KindRSA2048, true})
-		if p.Mode == snap.Symmetric {
-			all = append(all, role{"netzme snap-secret", p.SecretKey, keystore.KindHMAC, true})
-		}
-	}
-	if p := s.Prepaid; p != nil {
-		all = append(all, role{"prepaid-envelope", p.EnvelopeKey, keystore.KindAES192, true})
+	for _, p := range s.providers {
+		all = append(all, p.roles()...)
 	}
 	return all
 }

@@ -13,19 +13,14 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
-	"time"
 
 	"golang.org/x/sys/unix"
 
 	"gardu/internal/audit"
-	"gardu/internal/config"
 	"gardu/internal/keystore"
-	"gardu/internal/prepaid"
 	"gardu/internal/queue"
-	"gardu/internal/snap"
 	"gardu/internal/txn"
 	"gardu/internal/ui"
-	"gardu/internal/wire"
 )
 
 // kek fits a token key to what the journal needs, and tells it a wrong key from a
@@ -72,59 +67,6 @@ func (ag *agent) openAudit(ctx context.Context) (err error) {
 	return err
 }
 
-// offers builds the providers. One that cannot be built does not take the others
-// along: its operations are switched off and say why, and off counts it.
-func (ag *agent) offers(ctx context.Context) (_ []txn.Offer, off int, _ error) {
-	var all []txn.Offer
-	add := func(policies []txn.Policy, p txn.Provider, err error) {
-		if err != nil {
-			p = nil // not a typed nil, which would pass for a provider
-		}
-		for _, pol := range policies {
-			if d := time.Duration(ag.set.Delivery.QuietTime); d > 0 && pol.Readback {
-				pol.Quiet = d
-			}
-			if d := time.Duration(ag.set.Delivery.UnresolvedAfter); d > 0 && !pol.Readback {
-				pol.Settle = d
-			}
-			if err != nil {
-				pol.Enabled, pol.Why = false, err.Error()
-			}
-			all = append(all, txn.Offer{Policy: pol, Provider: p})
-		}
-		if err != nil {
-			off++
-			ag.log.Error("operations are switched off", "provider", policies[0].Provider, "error", err)
-		}
-	}
-	if s := ag.set.Finpay; s != nil {
-		p, err := ag.finpay(ctx, s)
-		if passing(ctx, err) {
-			return nil, 0, err
-		}
-		add(snap.FinpayPolicies(), p, err)
-	}
-	if s := ag.set.Netzme; s != nil {
-		p, err := ag.netzme(ctx, s)
-		if passing(ctx, err) {
-			return nil, 0, err
-		}
-		add(snap.NetzmePolicies(), p, err)
-	}
-	if s := ag.set.Prepaid; s != nil {
-		p, err := ag.prepaid(ctx, s)
-		if passing(ctx, err) {
-			return nil, 0, err
-		}
-		policies := []txn.Policy{{Operation: txn.PrepaidResetPIN, Provider: "prepaid", Settle: 15 * time.Minute}}
-		if err == nil {
-			policies = p.Policies()
-		}
-		add(policies, p, err)
-	}
-	return all, off, nil
-}
-
 // once takes something from the token by its URI, or gives what was taken before.
 func once[T any](taken map[string]T, uri string, take func(string) (T, error)) (T, error) {
 	if v, ok := taken[uri]; ok {
@@ -145,101 +87,6 @@ func passing(ctx context.Context, err error) bool {
 	}
 	c := keystore.ClassOf(err)
 	return c == keystore.ClassDevice || c == keystore.ClassSession || ctx.Err() != nil
-}
-
-// snapKeys takes a SNAP provider's keys from the token and asks for each once, so
-// that a missing key is found now and not by the first customer.
-func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (snap.Keys, error) {
-	var k snap.Keys
-	s, err := once(ag.signers, sign, func(u string) (*keystore.Signer, error) { return ag.keys.Signer(u) })
-	if err != nil {
-		return k, err
-	}
-	if _, err := s.PublicKey(ctx); err != nil {
-		return k, err
-	}
-	k.Token = s
-	if mode == snap.Asymmetric {
-		k.Transaction = s
-		return k, nil
-	}
-	m, err := once(ag.macs, secretURI, func(u string) (*keystore.MAC, error) { return ag.keys.MAC(u) })
-	if err != nil {
-		return k, err
-	}
-	if _, err := m.Sum(ctx, nil); err != nil {
-		return k, err
-	}
-	k.Secret = m
-	return k, nil
-}
-
-func (ag *agent) finpay(ctx context.Context, s *finpaySettings) (*snap.Finpay, error) {
-	keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
-	if err != nil {
-		return nil, err
-	}
-	c, err := wire.New(s.TLS)
-	if err != nil {
-		return nil, err
-	}
-	return snap.NewFinpay(s.FinpayConfig, keys, c, ag.log, time.Now)
-}
-
-func (ag *agent) netzme(ctx context.Context, s *netzmeSettings) (*snap.Netzme, error) {
-	keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
-	if err != nil {
-		return nil, err
-	}
-	c, err := wire.New(s.TLS)
-	if err != nil {
-		return nil, err
-	}
-	return snap.NewNetzme(s.NetzmeConfig, keys, c, ag.log, time.Now)
-}
-
-func (ag *agent) prepaid(ctx context.Context, s *prepaidSettings) (*prepaid.Provider, error) {
-	key, err := once(ag.ciphers, s.EnvelopeKey, func(u string) (*keystore.Cipher, error) { return ag.keys.Cipher(u) })
-	if err != nil {
-		return nil, err
-	}
-	const block = 16
-	if _, err := key.EncryptCBC(ctx, make([]byte, block), make([]byte, block)); err != nil {
-		return nil, err
-	}
-	var sec prepaid.Secrets
-	if sec.APIKey, err = config.SecretFile(s.APIKeyFile); err != nil {
-		return nil, err
-	}
-	if sec.SecureCode, err = config.SecretFile(s.SecureCodeFile); err != nil {
-		return nil, err
-	}
-	c, err := wire.New(s.TLS)
-	if err != nil {
-		return nil, err
-	}
-	return prepaid.New(s.Config, sec, key, c, ag.log)
-}
-
-// checkProviders finds at start what no trying again mends: a certificate file
-// that is not one, a setting the client refuses.
-func (ag *agent) checkProviders() error {
-	var all []error
-	try := func(name string, o wire.Options) {
-		if _, err := wire.New(o); err != nil {
-			all = append(all, &config.Error{File: ag.set.file, Key: name + ".tls", Err: err, Hint: "correct it"})
-		}
-	}
-	if s := ag.set.Finpay; s != nil {
-		try("finpay", s.TLS)
-	}
-	if s := ag.set.Netzme; s != nil {
-		try("netzme", s.TLS)
-	}
-	if s := ag.set.Prepaid; s != nil {
-		try("prepaid", s.TLS)
-	}
-	return errors.Join(all...)
 }
 
 func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {

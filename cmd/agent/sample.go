@@ -23,7 +23,8 @@ func (a *app) checkSample(ctx context.Context, file string) error {
 	if err != nil {
 		return err
 	}
-	if set.Prepaid == nil {
+	card := tableOf[*prepaidSettings](set)
+	if card == nil {
 		return fmt.Errorf("%s has no [prepaid] table; add one, then try the sample", a.config)
 	}
 	f, err := os.Open(file) //nolint:gosec // G304: the operator names the file on purpose
@@ -42,11 +43,11 @@ func (a *app) checkSample(ctx context.Context, file string) error {
 	if err := keys.Ready(ctx); err != nil {
 		return withCode(exitToken, err)
 	}
-	key, err := keys.Cipher(set.Prepaid.EnvelopeKey)
+	key, err := keys.Cipher(card.EnvelopeKey)
 	if err != nil {
 		return withCode(exitToken, err)
 	}
-	s, err := prepaid.ReadSample(ctx, set.Prepaid.Config, key, text)
+	s, err := prepaid.ReadSample(ctx, card.Config, key, text)
 	if err != nil {
 		return err
 	}

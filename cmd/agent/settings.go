@@ -8,14 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"strings"
 	"time"
 	"unicode/utf8"
 
 	"gardu/internal/config"
 	"gardu/internal/keystore"
-	"gardu/internal/prepaid"
-	"gardu/internal/snap"
 	"gardu/internal/txn"
 	"gardu/internal/wire"
 )
@@ -35,9 +32,7 @@ type settings struct {
 	Delivery deliverySettings `toml:"delivery"`
 	Log      logSettings      `toml:"log"`
 
-	Finpay  *finpaySettings  `toml:"finpay"`
-	Netzme  *netzmeSettings  `toml:"netzme"`
-	Prepaid *prepaidSettings `toml:"prepaid"`
+	providers []provider // those that the file has a table for
 }
 
 type kioskSettings struct {
@@ -109,28 +104,6 @@ type logSettings struct {
 	Format string `toml:"format"` // json (default) or text
 }
 
-type finpaySettings struct {
-	snap.FinpayConfig
-	TLS       wire.Options `toml:"tls"`
-	SignKey   string       `toml:"sign_key"`   // access token, asymmetric transactions
-	SecretKey string       `toml:"secret_key"` // symmetric transactions
-}
-
-type netzmeSettings struct {
-	snap.NetzmeConfig
-	TLS       wire.Options `toml:"tls"`
-	SignKey   string       `toml:"sign_key"`
-	SecretKey string       `toml:"secret_key"`
-}
-
-type prepaidSettings struct {
-	prepaid.Config
-	TLS            wire.Options `toml:"tls"`
-	EnvelopeKey    string       `toml:"envelope_key"`
-	APIKeyFile     string       `toml:"api_key_file"`
-	SecureCodeFile string       `toml:"secure_code_file"`
-}
-
 func defaultSettings() *settings {
 	return &settings{
 		Token:   tokenSettings{Latch: "/var/lib/gardu/pin.latch"},
@@ -155,19 +128,12 @@ func loadSettings(file string) (*settings, error) {
 	if err := config.Read(file, &tables); err != nil {
 		return nil, err
 	}
-	if _, ok := tables["finpay"]; ok {
-		s.Finpay = &finpaySettings{FinpayConfig: snap.FinpayDefaults()}
-	}
-	if _, ok := tables["netzme"]; ok {
-		s.Netzme = &netzmeSettings{NetzmeConfig: snap.NetzmeDefaults()}
-	}
-	if _, ok := tables["prepaid"]; ok {
-		s.Prepaid = &prepaidSettings{Config: prepaid.Default()}
-	}
-	if err := config.Read(file, s); err != nil {
+	s.providers = providersOf(tables)
+	doc := s.document()
+	if err := config.Read(file, doc); err != nil {
 		return nil, err
 	}
-	if err := bareDuration(file, "", tables, reflect.TypeOf(s)); err != nil {
+	if err := bareDuration(file, "", tables, reflect.TypeOf(doc)); err != nil {
 		return nil, err
 	}
 	return s, s.check()
@@ -281,60 +247,9 @@ func (s *settings) check() error {
 	return s.checkProviders(bad)
 }
 
-func (s *settings) checkProviders(bad func(key, problem, hint string) error) error {
-	section := func(name string, err error) error {
-		if err == nil {
-			return nil
-		}
-		var one *snap.SettingError
-		if errors.As(err, &one) {
-			return bad(name+"."+one.Setting, one.Problem, "then run gardu check")
-		}
-		var pre *prepaid.SettingError
-		if errors.As(err, &pre) {
-			return bad(name+"."+pre.Setting, pre.Problem, pre.Hint)
-		}
-		return bad(name, err.Error(), "correct it")
-	}
-	key := func(name, uri string) error {
-		if _, err := keystore.ParseURI(uri); err != nil {
-			return bad(name, err.Error(), `name the key in the token, such as "pkcs11:object=`+strings.ReplaceAll(strings.TrimSuffix(name, "_key"), ".", "-")+`"`)
-		}
-		return nil
-	}
-	var errs []error
-	if p := s.Finpay; p != nil {
-		errs = append(errs, section("finpay", p.Validate()), key("finpay.sign_key", p.SignKey))
-		if p.Mode == snap.Symmetric {
-			errs = append(errs, key("finpay.secret_key", p.SecretKey))
-		}
-	}
-	if p := s.Netzme; p != nil {
-		errs = append(errs, section("netzme", p.Validate()), key("netzme.sign_key", p.SignKey))
-		if p.Mode == snap.Symmetric {
-			errs = append(errs, key("netzme.secret_key", p.SecretKey))
-		}
-	}
-	if p := s.Prepaid; p != nil {
-		errs = append(errs, section("prepaid", p.Validate()), key("prepaid.envelope_key", p.EnvelopeKey))
-		if p.Verification == prepaid.VerifyByStaff && s.Screen.Staff == "" {
-			errs = append(errs, bad("screen.staff_file", "is missing, and prepaid.verification is \"staff\"", "name the file with the staff codes"))
-		}
-	}
-	if s.Finpay == nil && s.Netzme == nil && s.Prepaid == nil {
-		return bad("", "no provider is configured", "add a [finpay], [netzme] or [prepaid] table")
-	}
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return s.checkSeparation(bad)
-}
-
 // checkSeparation refuses one key in two roles: a key that does two things can be
 // destroyed for neither, and a weakness of one use reaches the other.
-func (s *settings) checkSeparation(bad func(key, problem, hint string) error) error {
+func (s *settings) checkSeparation(bad problem) error {
 	seen := map[string]string{}
 	for _, r := range s.roles() {
 		u, err := keystore.ParseURI(r.uri)

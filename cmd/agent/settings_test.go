@@ -19,10 +19,10 @@ const sample = "../../packaging/gardu.toml"
 func TestTheSampleConfigurationIsAccepted(t *testing.T) {
 	s, err := loadSettings(sample)
 	require.NoError(t, err)
-	require.Equal(t, "your-merchant-id", s.Finpay.MerchantID)
-	require.Equal(t, "base64", s.Finpay.SignatureEncoding)
-	require.Equal(t, "hex", s.Netzme.SignatureEncoding)
-	require.True(t, s.Prepaid.URNAsNumber)
+	require.Equal(t, "your-merchant-id", tableOf[*finpaySettings](s).MerchantID)
+	require.Equal(t, "base64", tableOf[*finpaySettings](s).SignatureEncoding)
+	require.Equal(t, "hex", tableOf[*netzmeSettings](s).SignatureEncoding)
+	require.True(t, tableOf[*prepaidSettings](s).URNAsNumber)
 }
 
 // TestTheSampleNamesEveryKey keeps the sample honest: a key that the program reads
@@ -58,7 +58,13 @@ func TestTheSampleNamesEveryKey(t *testing.T) {
 			walk(f.Type)
 		}
 	}
-	walk(reflect.TypeFor[settings]())
+	set := defaultSettings()
+	every := map[string]any{}
+	for _, r := range registry {
+		every[r.name] = true
+	}
+	set.providers = providersOf(every)
+	walk(reflect.TypeOf(set.document()))
 	tables := strings.Fields("kiosk token journal audit screen admin limits delivery log finpay netzme prepaid tls path customer_token")
 	for k := range known {
 		if slices.Contains(tables, k) {
