@@ -36,6 +36,9 @@ const (
 	ReasonOTPWanted Reason = "otp_wanted"
 	ReasonOTPWrong  Reason = "otp_wrong"
 	ReasonLinkOpen  Reason = "link_open"
+	// ReasonCodeWanted: the account is linked, and the code that the customer's page
+	// ended with is still to be brought, as long as it lives.
+	ReasonCodeWanted Reason = "code_wanted"
 )
 
 // Reasons of a no.
@@ -52,6 +55,7 @@ const (
 	ReasonAlreadyLinked Reason = "already_linked" // nothing to bind
 	ReasonNotLinked     Reason = "not_linked"     // nothing to unbind
 	ReasonNotProcessed  Reason = "not_processed"  // read-back says that it never took effect
+	ReasonBindAgain     Reason = "bind_again"     // the provider wants a customer token, and there is none that it takes
 )
 
 // Reasons of an expiry or a cancellation.

@@ -179,6 +179,15 @@ func reasonKey(s State, r txn.Reason) string {
 	return ""
 }
 
+// Words finds a text by the key that a document or the page uses.
+func Words(key string) (Text, bool) {
+	t, ok := textTable[key]
+	return t, ok
+}
+
+// ReasonWords is what a customer reads about a reason.
+func ReasonWords(r txn.Reason) (Text, bool) { return Words("reason." + string(r)) }
+
 // say is a text in one language, for what the agent itself draws (the receipt).
 func say(l Lang, key string) string {
 	t := textTable[key]

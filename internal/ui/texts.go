@@ -116,7 +116,12 @@ var reasonTexts = Texts{
 	"reason.already_linked": {"Akun Finpay ini sudah terhubung dengan bank kami sebelumnya.",
 		"This Finpay account was already linked to our bank before."},
 	"reason.not_linked":    {"Akun Finpay ini tidak sedang terhubung dengan bank kami.", "This Finpay account is not linked to our bank."},
+	"reason.bind_again":    {"Finpay meminta akun ini dihubungkan lagi lewat mesin ini sebelum layanan ini dapat dipakai.", "Finpay wants this account to be linked once more at this machine before this service can be used."},
 	"reason.not_processed": {"Penyedia layanan memastikan permintaan ini tidak pernah dijalankan.", "The provider confirms that this request never took effect."},
+
+	"reason.otp_wanted":  {"Finpay mengirim kode sekali pakai ke ponsel Anda.", "Finpay sent a one-time code to your phone."},
+	"reason.link_open":   {"Halaman di ponsel Anda menunggu.", "The page on your phone is waiting."},
+	"reason.code_wanted": {"Akun sudah terhubung. Ketik kode yang tampil di ponsel Anda agar semua layanan dapat dipakai.", "The account is linked. Type the code that your phone shows, so that every service can be used."},
 
 	"reason.waited_too_long": {"Jaringan tidak kembali pada waktunya, jadi permintaan dihapus tanpa dikirim.", "The connection did not come back in time, so the request was dropped unsent."},
 	"reason.otp_timeout":     {"Kode OTP tidak dimasukkan pada waktunya.", "The OTP was not entered in time."},
