@@ -195,7 +195,10 @@ func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 // unkeep takes a request that is not unresolved any more out of the line of those
 // that are deleted as such.
 func (x *index) unkeep(e *entry) {
-	delete(x.unres, e.id)
+	if x.unres[e.id] == e {
+		delete(x.unres, e.id)
+		x.unschedule(e)
+	}
 	if e.kept != nil && e.kept.at >= 0 {
 		heap.Remove(&x.kept, e.kept.at)
 	}
@@ -245,8 +248,8 @@ func (x *index) head(e *entry) bool {
 		switch {
 		case o == e:
 			before = false
-		case before && o.blocks(), o.state == Sending, o.state == Queued && o.busy:
-			return false
+		case before && o.blocks(), o.state == Sending, o.busy && (o.state == Queued || o.state == InDoubt):
+			return false // a doubt that somebody is at may be about to be repeated
 		}
 	}
 	return true
@@ -352,6 +355,7 @@ func (x *index) overdue(n int, now time.Time) []*kept {
 			busy = append(busy, k)
 		default:
 			u.busy = true
+			x.unschedule(u)
 			out = append(out, k)
 		}
 	}

@@ -201,7 +201,11 @@ func (e *Engine) linkChanged(l Link, err error) {
 	if l.Up {
 		e.log.Info("provider link is up", "provider", l.Provider)
 	} else {
-		e.log.Warn("provider link is down", "provider", l.Provider, "reason", l.Reason, "held", l.Held, "next_try", l.NextTry, "error", err)
+		attrs := []any{"provider", l.Provider, "reason", l.Reason, "held", l.Held, "next_try", l.NextTry}
+		if err != nil { // what a call taught has been said with its request
+			attrs = append(attrs, "error", err)
+		}
+		e.log.Warn("provider link is down", attrs...)
 	}
 	if e.onLink != nil {
 		e.onLink(l)

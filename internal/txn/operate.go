@@ -26,6 +26,8 @@ var (
 	ErrNothingNew  = errors.New("the provider's answer settles nothing")
 	ErrNotHeld     = errors.New("it is not held")
 	ErrAudit       = errors.New("the audit record did not take it, so nothing was done")
+	ErrAskedAnew   = errors.New("the customer may have asked anew since")
+	ErrUnreadable  = errors.New("its record cannot be read")
 )
 
 // OrderError says why an operator's order was not carried out and what can be done
@@ -56,7 +58,13 @@ const (
 	adviceRelease  = "see why with 'gardu check', mend it, and lift the hold with 'gardu queue release'"
 	adviceFinished = "the customer can ask again at the screen"
 	adviceWaits    = "leave it: without the customer it ends by itself"
+	adviceBroken   = "keep the journal's file for the vendor and ask the provider what became of the request"
+	adviceClock    = "see that a time service keeps this machine's clock; the request goes out or expires once the time is known"
 )
+
+// maxNote bounds an operator's words in the record, in bytes. Longer ones are cut
+// there; the audit record has its own bounds.
+const maxNote = 500
 
 // deed is what an act does to a claimed request, and after how long the scheduler
 // may look at it again.
@@ -69,7 +77,7 @@ func (e *Engine) order(ctx context.Context, act string, o Order, may func(*Reque
 		return nil, orderError(act, o.ID, ErrStopped)
 	}
 	defer e.work.Done()
-	en, err := e.claimAny(o.ID)
+	en, err := e.claimAny(ctx, o.ID)
 	if err != nil {
 		return nil, orderError(act, o.ID, err)
 	}
@@ -77,6 +85,8 @@ func (e *Engine) order(ctx context.Context, act string, o Order, may func(*Reque
 	defer func() { e.release(en, after) }()
 	r, err := e.store.Get(ctx, en.seq)
 	switch {
+	case errors.Is(err, ErrSeal):
+		err = &OrderError{Err: fmt.Errorf("%w: %w", ErrUnreadable, err), Advice: adviceBroken}
 	case err != nil:
 	case en.stale || r.State == Sending:
 		err = &OrderError{Err: ErrBusy, Advice: adviceBusy}
@@ -86,7 +96,7 @@ func (e *Engine) order(ctx context.Context, act string, o Order, may func(*Reque
 	if err != nil {
 		return nil, orderError(act, o.ID, err)
 	}
-	r.Note, r.NoteBy = o.Why, o.Who
+	r.Note, r.NoteBy = clip(o.Why, maxNote), clip(o.Who, maxCode)
 	err = e.recorded(ctx, act, r, func() (err error) {
 		after, err = do(en, r)
 		return err
@@ -105,7 +115,7 @@ func (e *Engine) recorded(ctx context.Context, act string, r *Request, do func()
 	}
 	err := do()
 	end := ActEnds
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrNothingNew) { // which was carried out
 		end = ActFails
 	}
 	if aerr := e.audit.Record(context.WithoutCancel(ctx), act+end, r, r.Last(), r.NoteBy); aerr != nil {
@@ -124,10 +134,11 @@ func orderError(act, object string, err error) error {
 }
 
 // claimAny claims a request that the engine or an operator can still do something for.
-func (e *Engine) claimAny(id string) (*entry, error) {
+func (e *Engine) claimAny(ctx context.Context, id string) (*entry, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if _, known := e.ix.seqs[id]; !known {
+	seq, known := e.ix.seqs[id]
+	if !known {
 		return nil, &OrderError{Err: ErrNotFound, Advice: adviceList}
 	}
 	en := e.ix.open[id]
@@ -136,6 +147,12 @@ func (e *Engine) claimAny(id string) (*entry, error) {
 	}
 	switch {
 	case en == nil:
+		e.mu.Unlock()
+		_, err := e.store.Get(ctx, seq)
+		e.mu.Lock()
+		if errors.Is(err, ErrSeal) { // it was open when it broke, and nobody knows where it stood
+			return nil, &OrderError{Err: fmt.Errorf("%w: %w", ErrUnreadable, err), Advice: adviceBroken}
+		}
 		return nil, &OrderError{Err: ErrFinished, Advice: adviceFinished}
 	case en.busy:
 		return nil, &OrderError{Err: ErrBusy, Advice: adviceBusy}
@@ -157,19 +174,20 @@ func (e *Engine) keep(ctx context.Context, en *entry, r *Request) (time.Duration
 // Withdraw cancels a request of which nothing was ever sent, like Cancel, on an
 // operator's word. Errors: *OrderError.
 func (e *Engine) Withdraw(ctx context.Context, o Order) (*Request, error) {
-	may := func(r *Request, of *Offer) error {
-		switch {
-		case r.State == Queued && !r.EverSent():
-			return nil
-		case r.State == Pending && r.Await != "":
-			return &OrderError{Err: ErrWaits, Advice: adviceWaits}
-		}
-		return sentAdvice(of)
-	}
-	return e.order(ctx, ActCancel, o, may, func(en *entry, r *Request) (time.Duration, error) {
+	return e.order(ctx, ActCancel, o, e.mayWithdraw, func(en *entry, r *Request) (time.Duration, error) {
 		closeAs(r, Cancelled, ReasonByOperator, e.now(r))
 		return e.keep(ctx, en, r)
 	})
+}
+
+func (e *Engine) mayWithdraw(r *Request, of *Offer) error {
+	switch {
+	case r.State == Queued && !r.EverSent():
+		return nil
+	case r.State == Pending && r.Await != "":
+		return &OrderError{Err: ErrWaits, Advice: adviceWaits}
+	}
+	return sentAdvice(of)
 }
 
 func sentAdvice(of *Offer) error {
@@ -182,25 +200,31 @@ func sentAdvice(of *Offer) error {
 // Resolve closes a doubt on an operator's evidence: to is Succeeded or Rejected.
 // Errors: *OrderError.
 func (e *Engine) Resolve(ctx context.Context, o Order, to State) (*Request, error) {
-	may := func(r *Request, _ *Offer) error {
-		switch {
-		case to != Succeeded && to != Rejected:
-			return &OrderError{Err: fmt.Errorf("%q is no result", to), Advice: "say succeeded or rejected"}
-		case r.State == InDoubt || r.State == Unresolved:
-			return nil
-		case r.State == Pending && r.Await != "":
-			return &OrderError{Err: ErrWaits, Advice: adviceWaits}
-		}
-		return &OrderError{Err: ErrNoDoubt, Advice: "leave it to the agent; what was never sent can be cancelled with 'gardu queue cancel'"}
-	}
+	may := func(r *Request, _ *Offer) error { return mayResolve(r, to) }
 	return e.order(ctx, ActResolve, o, may, func(en *entry, r *Request) (time.Duration, error) {
-		why := ReasonConfirmed
-		if to == Rejected {
-			why = ReasonNotProcessed
-		}
-		closeAs(r, to, why, e.now(r))
+		resolve(r, to, e.now(r))
 		return e.keep(ctx, en, r)
 	})
+}
+
+func mayResolve(r *Request, to State) error {
+	switch {
+	case to != Succeeded && to != Rejected:
+		return &OrderError{Err: fmt.Errorf("%q is no result", to), Advice: "say succeeded or rejected"}
+	case r.State == InDoubt || r.State == Unresolved:
+		return nil
+	case r.State == Pending && r.Await != "":
+		return &OrderError{Err: ErrWaits, Advice: adviceWaits}
+	}
+	return &OrderError{Err: ErrNoDoubt, Advice: "leave it to the agent; what was never sent can be cancelled with 'gardu queue cancel'"}
+}
+
+func resolve(r *Request, to State, now time.Time) {
+	why := ReasonConfirmed
+	if to == Rejected {
+		why = ReasonNotProcessed
+	}
+	closeAs(r, to, why, now)
 }
 
 // Inquire asks the provider now what became of a request that is pending, in doubt
@@ -208,15 +232,10 @@ func (e *Engine) Resolve(ctx context.Context, o Order, to State) (*Request, erro
 // ErrNothingNew says that the answer settles nothing.
 func (e *Engine) Inquire(ctx context.Context, o Order) (*Request, error) {
 	may := func(r *Request, of *Offer) error {
-		switch {
-		case r.State == Queued:
-			return &OrderError{Err: ErrNoDoubt, Advice: "nothing of it was sent; it goes out by itself"}
-		case r.Await == AwaitOTP:
-			return &OrderError{Err: ErrWaits, Advice: adviceWaits}
-		case !canAsk(of):
-			return &OrderError{Err: ErrNoInquiry, Advice: adviceResolve}
+		if err := e.mayInquire(r, of); err != nil || r.State != Unresolved {
+			return err
 		}
-		return e.leftAlone(of)
+		return e.notAskedAnew(ctx, r)
 	}
 	return e.order(ctx, ActInquire, o, may, func(en *entry, r *Request) (time.Duration, error) {
 		of := e.offer(r.Operation)
@@ -232,9 +251,53 @@ func (e *Engine) Inquire(ctx context.Context, o Order) (*Request, error) {
 		}
 		after, err := e.keep(ctx, en, r)
 		if err == nil && r.State == before {
-			err = &OrderError{Err: fmt.Errorf("%w (%s %s)", ErrNothingNew, a.Outcome, a.Reason), Advice: "ask again later, or find out from the provider by other ways"}
+			err = &OrderError{Err: fmt.Errorf("%w (%s)", ErrNothingNew, a.said()), Advice: "ask again later, or find out from the provider by other ways"}
 		}
 		return after, err
+	})
+}
+
+// said is an answer in a few words for an operator.
+func (a *Answer) said() string {
+	words := a.Outcome.String()
+	for _, w := range []string{string(a.Reason), clip(a.Code, maxCode)} {
+		if w != "" {
+			words += " " + w
+		}
+	}
+	return words
+}
+
+func (e *Engine) mayInquire(r *Request, of *Offer) error {
+	switch {
+	case r.State == Queued:
+		return &OrderError{Err: ErrNoDoubt, Advice: "nothing of this step was sent; it goes out by itself"}
+	case r.Await == AwaitOTP:
+		return &OrderError{Err: ErrWaits, Advice: adviceWaits}
+	case !canAsk(of):
+		return &OrderError{Err: ErrNoInquiry, Advice: adviceResolve}
+	}
+	return e.leftAlone(of)
+}
+
+// notAskedAnew is an error where the customer asked their provider for anything
+// after an unresolved request, or where that is not known any more: what a provider
+// says of the customer could then be the work of the later one, and a repeat would
+// undo it.
+func (e *Engine) notAskedAnew(ctx context.Context, r *Request) error {
+	refuse := func(err error) error { return &OrderError{Err: err, Advice: adviceResolve} }
+	m := e.clock.at(r)
+	if !m.sure || !m.now.Before(r.Closed.Add(e.timing.Retain)) {
+		return refuse(fmt.Errorf("%w: it was given up too long ago to know", ErrAskedAnew))
+	}
+	return e.store.Each(ctx, func(o *Request, err error) error {
+		switch {
+		case err != nil:
+			return refuse(fmt.Errorf("%w: %w", ErrAskedAnew, err))
+		case o.Seq > r.Seq && o.Customer == r.Customer && o.EverSent():
+			return refuse(fmt.Errorf("%w: request %s", ErrAskedAnew, o.ID))
+		}
+		return nil
 	})
 }
 
@@ -256,23 +319,10 @@ func (e *Engine) leftAlone(of *Offer) error {
 // Retry has a request sent now: one that waits after a failure and of which this
 // step certainly was not processed; or, where Policy.Repeats allows it, a guarded
 // repeat of a doubt, under the same references and on the same WIB day. The call
-// itself is made in the background. Errors: *OrderError.
+// itself is made in the background, when its turn and the link allow. Errors:
+// *OrderError.
 func (e *Engine) Retry(ctx context.Context, o Order) (*Request, error) {
-	may := func(r *Request, of *Offer) error {
-		switch {
-		case r.State == Pending && r.Await != "":
-			return &OrderError{Err: ErrWaits, Advice: adviceWaits}
-		case r.State == Queued && !r.MayHaveBeenSent():
-			return e.leftAlone(of)
-		case r.State == Pending, of.Policy.Repeats <= 0:
-			return sentAdvice(of)
-		}
-		if why := e.cannotRepeat(r, &of.Policy); why != "" {
-			return &OrderError{Err: fmt.Errorf("%w, and cannot be repeated: %s", ErrMayHaveSent, why), Advice: adviceResolve}
-		}
-		return e.leftAlone(of)
-	}
-	return e.order(ctx, ActRetry, o, may, func(en *entry, r *Request) (time.Duration, error) {
+	return e.order(ctx, ActRetry, o, e.mayRetry, func(en *entry, r *Request) (time.Duration, error) {
 		if r.State == Unresolved {
 			if after, err := e.reopen(ctx, en, r); err != nil {
 				return after, err
@@ -286,28 +336,61 @@ func (e *Engine) Retry(ctx context.Context, o Order) (*Request, error) {
 	})
 }
 
-// reopen makes of an unresolved request the doubt that it was. It takes its place
-// in line first, so that the customer cannot ask anew at the same time.
-func (e *Engine) reopen(ctx context.Context, en *entry, r *Request) (time.Duration, error) {
-	e.mu.Lock()
-	if e.ix.openFor(r.Customer, r.Operation) != nil {
-		e.mu.Unlock()
-		return 0, &OrderError{Err: fmt.Errorf("%w, and the customer has asked anew since", ErrMayHaveSent), Advice: adviceResolve}
+func (e *Engine) mayRetry(r *Request, of *Offer) error {
+	switch {
+	case r.State == Pending && r.Await != "":
+		return &OrderError{Err: ErrWaits, Advice: adviceWaits}
+	case r.State == Queued && !r.MayHaveBeenSent():
+		if m := e.clock.at(r); !m.sure {
+			return &OrderError{Err: errors.New("it may be too old, and this machine's clock cannot be believed"), Advice: adviceClock}
+		}
+		return e.leftAlone(of)
+	case r.State == Queued, r.State == Pending, of.Policy.Repeats <= 0:
+		return sentAdvice(of)
 	}
-	e.ix.enter(en)
-	e.mu.Unlock()
+	if why := e.cannotRepeat(r, &of.Policy); why != "" {
+		return &OrderError{Err: fmt.Errorf("%w, and cannot be repeated: %s", ErrMayHaveSent, why), Advice: adviceResolve}
+	}
+	return e.leftAlone(of)
+}
+
+// reopen makes of an unresolved request the doubt that it was. It takes its place
+// in line first, so that the customer cannot ask anew at the same time; a journal
+// that fails leaves it there until it is known what is on disk.
+func (e *Engine) reopen(ctx context.Context, en *entry, r *Request) (time.Duration, error) {
+	if err := e.lineUp(en); err != nil {
+		return 0, err
+	}
+	if err := e.notAskedAnew(ctx, r); err != nil {
+		e.mu.Lock()
+		e.ix.drop(en)
+		en.state = Unresolved
+		e.mu.Unlock()
+		return 0, err
+	}
 	now := e.now(r)
 	r.State, r.Closed, r.DoubtFrom, r.NotBefore = InDoubt, time.Time{}, now, now
 	if at := r.lastArrived(); at != nil {
 		r.Reason = at.Reason
 	}
-	after, err := e.keep(ctx, en, r)
-	if err != nil {
-		e.mu.Lock()
-		e.ix.drop(en)
-		e.mu.Unlock()
+	return e.keep(ctx, en, r)
+}
+
+// lineUp puts an unresolved request back into its customer's line.
+func (e *Engine) lineUp(en *entry) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, o := range e.ix.line[en.customer] {
+		switch {
+		case o.op == en.op:
+			return &OrderError{Err: fmt.Errorf("%w: request %s", ErrAskedAnew, o.id), Advice: adviceResolve}
+		case o.busy || o.state == Sending:
+			return &OrderError{Err: ErrBusy, Advice: adviceBusy}
+		}
 	}
-	return after, err
+	e.ix.enter(en)
+	en.state = InDoubt
+	return nil
 }
 
 // Release lifts the hold of a provider, or ends its wish to be left alone: it is

@@ -109,6 +109,45 @@ func TestAnOperatorsActIsRecordedOrNotDone(t *testing.T) {
 	})
 }
 
+func TestAnActOfWhichTheJournalDoesNotKnowIsSettledByItself(t *testing.T) {
+	for _, stored := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN)
+			defer b.halt()
+			require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+			b.shelf.set(func(s *shelf) { s.updErr = once(stored, txn.ErrStoreUnknown, inState(txn.Succeeded)) })
+			_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+			refused(t, err, txn.ErrStoreUnknown)
+			b.after(5*time.Second, r.ID)
+			_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+			if stored {
+				refused(t, err, txn.ErrFinished)
+				require.Equal(t, txn.Succeeded, last(b.states(r.ID)), "the screen is told")
+			} else {
+				require.NoError(t, err, "it can be done again")
+			}
+			require.Equal(t, txn.Succeeded, b.get(r.ID).State)
+			time.Sleep(50 * time.Hour)
+			synctest.Wait()
+			require.Zero(t, b.engine.Remembered())
+		})
+	}
+}
+
+func TestAnActOnABrokenRecordSaysSo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, r := doubtful(t, txn.FinpayResetPIN)
+		defer b.halt()
+		b.shelf.set(func(s *shelf) { s.getErr = func(uint64) error { return txn.ErrSeal } })
+		for range 2 { // also once the scheduler has seen it
+			_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
+			refused(t, err, txn.ErrUnreadable)
+			time.Sleep(20 * time.Minute)
+			synctest.Wait()
+		}
+	})
+}
+
 func TestAnOperatorCancelsOnlyWhatWasNeverSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t)
@@ -188,6 +227,34 @@ func TestAnOperatorAsksTheProvider(t *testing.T) {
 				require.Zero(t, b.engine.Remembered())
 			})
 		}
+	})
+	t.Run("unresolved, and the customer asked anew", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayBind)
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.down = true })
+			require.Equal(t, txn.Unresolved, b.after(25*time.Hour, r.ID).State)
+			b.platform.set(func(p *platform) { p.down, p.submit = false, nil })
+			b.after(2*time.Minute, r.ID)
+			b.get(b.ask(txn.FinpayBind, "newer", alice).ID)
+			answer(b, there)
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrAskedAnew)
+			require.Equal(t, txn.Unresolved, b.get(r.ID).State, "the link is the newer request's work")
+		})
+	})
+	t.Run("unresolved, and too long ago to know what came after", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayBind)
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.down = true })
+			require.Equal(t, txn.Unresolved, b.after(25*time.Hour, r.ID).State)
+			b.platform.set(func(p *platform) { p.down = false })
+			b.after(48*time.Hour, r.ID)
+			answer(b, there)
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrAskedAnew)
+		})
 	})
 	t.Run("nobody can be asked", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
@@ -343,9 +410,62 @@ func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
 			b.after(16*time.Minute, r.ID)
 			b.get(b.ask(txn.FinpayResetPIN, "newer", alice).ID)
 			_, err := b.engine.Retry(t.Context(), order(r.ID))
-			refused(t, err, txn.ErrMayHaveSent)
-			require.ErrorContains(t, err, "asked anew")
+			refused(t, err, txn.ErrAskedAnew)
 			require.Equal(t, 2, b.platform.sent())
+			b.platform.set(func(p *platform) { p.submit = nil })
+			b.ask(txn.FinpayUnbind, "other", alice)
+			_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Rejected)
+			require.NoError(t, err, "evidence is another thing")
+		})
+	})
+	t.Run("not after a newer request of the customer that is done", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Hour))
+			defer b.halt()
+			b.after(16*time.Minute, r.ID)
+			b.platform.set(func(p *platform) { p.submit = nil })
+			require.Equal(t, txn.Succeeded, b.get(b.ask(txn.FinpayResetPIN, "newer", alice).ID).State)
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrAskedAnew)
+			require.Equal(t, txn.Unresolved, b.get(r.ID).State)
+			require.Equal(t, 2, b.platform.sent())
+			require.Equal(t, txn.Succeeded, b.get(b.ask(txn.FinpayResetPIN, "newest", alice).ID).State, "and it holds up nobody")
+		})
+	})
+	t.Run("not while another call of the customer is under way", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t, repeats(1, time.Minute))
+			defer b.halt()
+			otpWanted := txn.Answer{Outcome: txn.WentPending, HTTPStatus: 200, Await: txn.AwaitOTP, AwaitFor: 5 * time.Minute}
+			gate := make(chan struct{})
+			b.platform.set(func(p *platform) {
+				p.submit = func(_ context.Context, c txn.Call) txn.Answer {
+					switch {
+					case c.Request.Operation == txn.FinpayUnbind && c.Attempt.Step == 1:
+						return otpWanted
+					case c.Request.Operation == txn.FinpayUnbind:
+						<-gate
+						return ok()
+					case c.Attempt.Repeat:
+						return ok()
+					}
+					return lost()
+				}
+			})
+			u := b.ask(txn.FinpayUnbind, "u", alice)
+			b.get(u.ID)
+			r := b.ask(txn.FinpayResetPIN, "r", alice)
+			require.Equal(t, txn.InDoubt, b.get(r.ID).State)
+			_, err := b.engine.Supply(t.Context(), u.ID, secret.Clone([]byte("123456")))
+			require.NoError(t, err)
+			require.Equal(t, txn.Sending, b.get(u.ID).State)
+			require.Equal(t, txn.InDoubt, b.after(20*time.Second, r.ID).State)
+			_, err = b.engine.Retry(t.Context(), order(r.ID))
+			require.NoError(t, err)
+			require.Equal(t, txn.InDoubt, b.get(r.ID).State)
+			require.Equal(t, 1, b.platform.peak())
+			close(gate)
+			require.Equal(t, txn.Succeeded, b.after(time.Second, r.ID).State)
 		})
 	})
 	t.Run("not with a clock that nobody keeps", func(t *testing.T) {

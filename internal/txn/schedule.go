@@ -93,7 +93,7 @@ func (e *Engine) dueBut(en *entry, now time.Time) time.Time {
 		switch {
 		case en.await == AwaitOTP, !canAsk(of) && !en.repeat && of.Policy.Repeats <= 0:
 			due = en.ends
-		case !e.free(of, now):
+		case !e.free(of, now), (en.repeat || !canAsk(of)) && !e.ix.head(en): // a repeat keeps the order
 			due = now.Add(idle)
 		}
 	case Sending, Succeeded, Rejected, Expired, Cancelled, Unresolved:
@@ -133,8 +133,8 @@ func (e *Engine) release(en *entry, after time.Duration) {
 	defer e.mu.Unlock()
 	en.busy, en.place = false, nil
 	e.wakeLine(en.customer) // whose turn it is may hang on this one
-	if e.ix.open[en.id] != en {
-		return
+	if e.ix.open[en.id] != en && (e.ix.unres[en.id] != en || !en.stale) {
+		return // nothing more is to be done for it
 	}
 	now := e.clock.now()
 	en.rest = now.Add(after)
