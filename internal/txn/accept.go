@@ -108,7 +108,7 @@ func (e *Engine) Accept(ctx context.Context, n New) (*Request, error) {
 		return nil, err
 	}
 	p := &of.Policy
-	if p.StaffVerify && n.VerifiedBy == "" {
+	if (p.StaffVerify || p.CardVerify) && n.VerifiedBy == "" {
 		return nil, ErrUnverified
 	}
 	if p.Secret != nil {
@@ -287,9 +287,23 @@ func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, o
 		return nil, nil, &storingError{k.place}
 	}
 	now := e.clock.now()
+	g, err := e.granted(p, r, now)
+	if err != nil {
+		return nil, nil, err
+	}
+	takeOver := g != nil && !g.spent
+	if takeOver {
+		e.ix.unaccept(r.Customer) // its confirmation holds the place for it
+	}
 	old, open, err := e.admit(p, r.Customer, now)
 	if err != nil || open != nil {
+		if takeOver {
+			e.ix.accepted(r.Customer, g.at)
+		}
 		return nil, open, err
+	}
+	if takeOver {
+		g.spent = true
 	}
 	if old != nil {
 		e.claim(old)

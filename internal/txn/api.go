@@ -12,7 +12,7 @@ type New struct {
 	Operation  Operation         //
 	Fields     map[string]string // by Policy.Fields
 	Secret     *secret.Value     // by Policy.Secret; the engine takes its own copy
-	VerifiedBy string            // staff id, where staff confirmed the card and the person
+	VerifiedBy string            // staff id, or Verify's proof, where somebody confirms the card and the person
 }
 
 // Link is what is known of the way to one provider.

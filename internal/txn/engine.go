@@ -96,6 +96,8 @@ type Engine struct {
 	clock    *clock
 
 	kick  chan struct{}            // something may be due
+	beats chan chan<- struct{}     // who asks whether Run's loop turns
+	over  chan struct{}            // closed when Run takes no more
 	nudge map[string]chan struct{} // a link should be looked at now
 	work  sync.WaitGroup           // calls under way, and callers who write
 
@@ -103,6 +105,7 @@ type Engine struct {
 	ix         index
 	lines      map[string]*line
 	volatile   map[string]*secret.Value // secrets that may not touch a disk, by request id
+	grants     map[string]*grant        // confirmations by their proof
 	limbo      map[string]*place        // what an Add with ErrStoreUnknown left unsettled, by request id
 	limboNext  time.Time                // when the journal is asked again
 	inFlight   int
@@ -120,8 +123,8 @@ func NewEngine(ctx context.Context, o Options) (*Engine, error) {
 		store: o.Store, identity: o.Identity, offers: map[Operation]*Offer{},
 		limits: o.Limits.withDefaults(), timing: o.Timing.withDefaults(),
 		audit: o.Audit, log: o.Log, onChange: o.OnChange, onLink: o.OnLink, behind: o.Behind,
-		kick: make(chan struct{}, 1), nudge: map[string]chan struct{}{},
-		ix: newIndex(), lines: map[string]*line{}, volatile: map[string]*secret.Value{}, limbo: map[string]*place{},
+		kick: make(chan struct{}, 1), beats: make(chan chan<- struct{}), over: make(chan struct{}), nudge: map[string]chan struct{}{},
+		ix: newIndex(), lines: map[string]*line{}, volatile: map[string]*secret.Value{}, limbo: map[string]*place{}, grants: map[string]*grant{},
 	}
 	if o.Clock == nil {
 		o.Clock = MachineClock()
@@ -178,8 +181,11 @@ func (e *Engine) Run(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-e.kick:
 		case <-timer.C:
+		case turned := <-e.beats:
+			close(turned)
 		}
 	}
+	close(e.over)
 	e.mu.Lock()
 	e.stopping = true
 	e.mu.Unlock()

@@ -194,6 +194,7 @@ type platform struct {
 	inFlight int
 	most     int
 	extIDs   map[string]bool
+	verify   func(ctx context.Context, fields map[string]string) txn.Verification
 }
 
 func (p *platform) Submit(ctx context.Context, c txn.Call) txn.Answer {

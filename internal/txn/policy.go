@@ -22,6 +22,9 @@ type Policy struct {
 	// StaffVerify: nothing is accepted without the id of the member of staff who
 	// confirmed the card and the person (New.VerifiedBy).
 	StaffVerify bool
+	// CardVerify: nothing is accepted that the provider has not confirmed just before
+	// (Engine.Verify).
+	CardVerify bool
 
 	Wait          time.Duration // how long a request may wait to be sent
 	HoldOffline   bool          // false: without a link it is refused and its secret never stored

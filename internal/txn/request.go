@@ -166,7 +166,7 @@ const (
 	DataReferenceNo = "reference_no" // the provider's reference for a second call
 	DataLinkURL     = "link_url"     // the customer's page; shown as a QR code, never logged
 	DataLinkDomain  = "link_domain"  // its host, to be shown in words
-	DataVerifiedBy  = "verified_by"  // staff id, where staff confirmed card and person
+	DataVerifiedBy  = "verified_by"  // staff id or the number of the provider's confirmation
 	DataAnswerText  = "answer_text"  // the provider's message, for operators only
 )
 
