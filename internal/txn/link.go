@@ -148,6 +148,7 @@ func (e *Engine) probe(ctx context.Context, name string, p Prober) {
 	if ctx.Err() != nil {
 		return
 	}
+	e.hear(name) // before the line counts as known
 	now := e.clock.now()
 	e.mu.Lock()
 	l := e.lines[name]
@@ -168,7 +169,6 @@ func (e *Engine) probe(ctx context.Context, name string, p Prober) {
 	}
 	link := e.shown(l.Link)
 	e.mu.Unlock()
-	e.hear(name)
 	if changed {
 		e.linkChanged(link, err)
 	}
@@ -194,6 +194,14 @@ func (e *Engine) hear(name string) {
 	if off, news := e.clock.hear(t); news {
 		e.log.Warn("this machine's clock and a provider's are apart; check the time service", "provider", name, "difference", off.Round(time.Second))
 	}
+}
+
+// unheard reports whether a provider that knows the time has not been asked yet.
+func (e *Engine) unheard(name string) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	l := e.lines[name]
+	return l != nil && l.keeper != nil && l.prober != nil && !l.Known
 }
 
 // linkChanged tells everybody, and wakes what waited for the link.

@@ -21,6 +21,7 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 	}
 	of := e.offer(r.Operation)
 	p := &of.Policy
+	unheard := e.unheard(p.Provider) // before the clock is read
 	m := e.clock.at(r)
 	now := m.now
 	free := e.tryLine(of, m.steady)
@@ -40,6 +41,8 @@ func (e *Engine) serve(ctx context.Context, en *entry) {
 		return
 	}
 	switch {
+	case r.State == Queued && m.Boot != r.At.Boot && unheard:
+		after = e.timing.RetryBase // its age hangs on the wall clock, of which the provider has the first word
 	case r.State == Queued && !m.sure:
 		// It may be too old; a clock that can be believed, or its certain end, decides.
 	case !free && r.State == Queued && refuses(p, r.Step) && !r.EverSent():
