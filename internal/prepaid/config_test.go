@@ -156,6 +156,13 @@ func TestPolicies(t *testing.T) {
 	require.False(t, off[0].Enabled)
 	require.Contains(t, off[0].Why, "prepaid.verification")
 
+	require.True(t, pol[0].StaffVerify)
+	require.False(t, pol[0].CardVerify)
+	call := newProvider(t, verifyConfig(), newCipher(t), answers(200, "")).Policies()
+	require.True(t, call[0].Enabled)
+	require.True(t, call[0].CardVerify)
+	require.False(t, call[0].StaffVerify)
+
 	hold := newProvider(t, testConfig(func(c *Config) {
 		c.Offline, c.OfflineApproval, c.PINMin, c.PINMax = OfflineHold, "Issuer, 2026-01-05", 6, 12
 	}), newCipher(t), answers(200, "")).Policies()

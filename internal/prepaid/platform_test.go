@@ -272,17 +272,17 @@ func TestPlatformVerifiesTheCardholder(t *testing.T) {
 		u.VerifyCardholder = &upstream.VerifyConfig{}
 		c.Verification, c.VerifyMessageCode, c.VerifyAnswerMessageCode = prepaid.VerifyByCardholder, "1130", "1131"
 	})
-	require.Equal(t, prepaid.VerdictOK, b.provider.Verify(t.Context(), card()).Verdict)
+	require.Equal(t, txn.VerdictOK, b.provider.Verify(t.Context(), card()).Verdict)
 	wrong := card()
 	wrong["last4Digits"] = "1746"
 	v := b.provider.Verify(t.Context(), wrong)
-	require.Equal(t, prepaid.VerdictMismatch, v.Verdict)
+	require.Equal(t, txn.VerdictMismatch, v.Verdict)
 	require.Equal(t, txn.ReasonNotFound, v.Reason)
 	require.Equal(t, "1001", v.Code)
 
 	_, err := b.platform.Inject(upstream.Fault{Provider: upstream.Prepaid, Kind: upstream.KindBreakAfterEffect, Times: 1})
 	require.NoError(t, err)
-	require.Equal(t, prepaid.VerdictUnknown, b.provider.Verify(t.Context(), card()).Verdict)
+	require.Equal(t, txn.VerdictUnknown, b.provider.Verify(t.Context(), card()).Verdict)
 	require.Empty(t, b.platform.Effects())
 	require.Empty(t, b.platform.Violations())
 }

@@ -45,20 +45,13 @@ func (p *Provider) Policies() []txn.Policy {
 		NotThere:    txn.Rejected,
 		ShortRef:    true,
 		StaffVerify: p.cfg.Verification == VerifyByStaff,
+		CardVerify:  p.cfg.Verification == VerifyByCardholder,
 	}
-	switch p.cfg.Verification {
-	case "":
+	if p.cfg.Verification == "" {
 		pol.Enabled, pol.Why = false, whyOff
-	case VerifyByCardholder:
-		// The call is there (Verify), but the screen does not make it yet; without it
-		// whoever holds a card and knows its number could set its PIN.
-		pol.Enabled, pol.Why = false, whyNotYet
 	}
 	return []txn.Policy{pol}
 }
-
-const whyNotYet = `the screen of this release cannot verify by the platform's call yet; ` +
-	`set prepaid.verification to "staff"`
 
 const whyOff = `prepaid.reset_pin is switched off until the card is validated first; ` +
 	`set prepaid.verification to "staff" or "verify_cardholder"`

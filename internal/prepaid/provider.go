@@ -36,6 +36,7 @@ type Provider struct {
 var (
 	_ txn.Provider = (*Provider)(nil)
 	_ txn.Prober   = (*Provider)(nil)
+	_ txn.Verifier = (*Provider)(nil)
 	_ Client       = (*wire.Client)(nil)
 )
 
@@ -65,10 +66,6 @@ func New(cfg Config, secrets Secrets, c Cipher, client Client, log *slog.Logger)
 	}
 	return p, nil
 }
-
-// Verification says how the card is validated before the PIN is entered: "",
-// VerifyByStaff or VerifyByCardholder.
-func (p *Provider) Verification() string { return p.cfg.Verification }
 
 // Probe proves that the platform can be reached and trusted. It sends no request:
 // the platform documents none that is without effect.

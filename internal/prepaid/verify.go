@@ -10,38 +10,20 @@ import (
 	"gardu/internal/txn"
 )
 
-// Verdict is what Verify Cardholder came to.
-type Verdict string
-
-// The verdicts. Only VerdictOK opens the way to the PIN.
-const (
-	VerdictOK       Verdict = "ok"
-	VerdictMismatch Verdict = "mismatch" // the platform does not know this card and person together
-	VerdictUnknown  Verdict = "unknown"  // nobody said yes or no
-)
-
-// Verification is the answer to Verify.
-type Verification struct {
-	Verdict Verdict
-	Reason  txn.Reason // why it is not VerdictOK
-	Code    string     // the platform's code, for operators
-	Text    string     // the platform's message, for operators
-	Alarm   string     // one sentence for the operator, or empty
-}
-
 // Verify asks the platform whether the card, its last four digits and the customer
 // belong together. fields are those of Policies. It changes nothing at the platform
-// and may be repeated; how often, is for the caller to limit.
+// and may be repeated; how often, is for the engine to limit. The Verification's ID is the
+// call's clientTxnId.
 //
-// A rejection whose code means settings is VerdictUnknown: it says nothing of the
+// A rejection whose code means settings is txn.VerdictUnknown: it says nothing of the
 // customer.
-func (p *Provider) Verify(ctx context.Context, fields map[string]string) Verification {
+func (p *Provider) Verify(ctx context.Context, fields map[string]string) txn.Verification {
 	if p.cfg.Verification != VerifyByCardholder {
-		return Verification{Verdict: VerdictUnknown, Reason: txn.ReasonNotAllowed,
-			Text: `not sent: prepaid.verification is not "verify_cardholder"`}
+		return txn.Verification{Verdict: txn.VerdictUnknown, Reason: txn.ReasonNotAllowed,
+			NotSent: true, Text: `not sent: prepaid.verification is not "verify_cardholder"`}
 	}
 	if err := p.checkCard(fields); err != nil {
-		return Verification{Verdict: VerdictMismatch, Reason: txn.ReasonBadField, Text: "not sent: " + err.Error()}
+		return txn.Verification{Verdict: txn.VerdictMismatch, Reason: txn.ReasonBadField, NotSent: true, Text: "not sent: " + err.Error()}
 	}
 	id := randomTxnID()
 	plain := p.verifyMessage(id, time.Now(), fields)
@@ -52,12 +34,15 @@ func (p *Provider) Verify(ctx context.Context, fields map[string]string) Verific
 		fields:       fields,
 		undocumented: true,
 	})
-	v := Verification{Verdict: VerdictUnknown, Reason: a.Reason, Code: a.Code, Text: a.Text, Alarm: a.Alarm}
+	v := txn.Verification{
+		Verdict: txn.VerdictUnknown, ID: id, Reason: a.Reason, Code: a.Code, Text: a.Text, Alarm: a.Alarm,
+		NotSent: a.Outcome == txn.NotSent,
+	}
 	switch {
 	case a.Outcome == txn.HasSucceeded:
-		v.Verdict = VerdictOK
+		v.Verdict = txn.VerdictOK
 	case a.Outcome == txn.WasRejected && a.Reason != txn.ReasonMisconfigured:
-		v.Verdict = VerdictMismatch
+		v.Verdict = txn.VerdictMismatch
 	}
 	return v
 }

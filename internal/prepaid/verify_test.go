@@ -42,23 +42,23 @@ func TestVerify(t *testing.T) {
 	for name, tt := range map[string]struct {
 		status  int
 		answer  map[string]any // beside the echo of clientTxnId
-		verdict Verdict
+		verdict txn.Verdict
 		reason  txn.Reason
 		alarm   bool
 	}{
-		"yes":                         {200, map[string]any{"messageCode": "1131"}, VerdictOK, "", false},
-		"yes without confirmations":   {200, map[string]any{"messageCode": "1131", "urn": nil, "customerId": nil, "clientId": nil, "bankId": nil}, VerdictOK, "", false},
-		"no such card":                {200, map[string]any{"responseCode": "1001"}, VerdictMismatch, txn.ReasonNotFound, false},
-		"profile mismatch":            {200, map[string]any{"responseCode": 1309}, VerdictMismatch, txn.ReasonRefused, false},
-		"our settings":                {200, map[string]any{"responseCode": "1031"}, VerdictUnknown, txn.ReasonMisconfigured, true},
-		"unlisted":                    {200, map[string]any{"responseCode": "7"}, VerdictUnknown, txn.ReasonUnlisted, false},
-		"another transaction":         {200, map[string]any{"messageCode": "1131", "clientTxnId": "x"}, VerdictUnknown, txn.ReasonEchoMismatch, false},
-		"no transaction":              {200, map[string]any{"messageCode": "1131", "clientTxnId": nil}, VerdictUnknown, txn.ReasonEchoMismatch, false},
-		"the answer to a reset":       {200, map[string]any{"messageCode": "1121"}, VerdictUnknown, txn.ReasonEchoMismatch, false},
-		"another card":                {200, map[string]any{"messageCode": "1131", "urn": 1}, VerdictUnknown, txn.ReasonEchoMismatch, false},
-		"another customer":            {200, map[string]any{"messageCode": "1131", "customerId": "x"}, VerdictUnknown, txn.ReasonEchoMismatch, false},
-		"yes, but the status says no": {403, map[string]any{"messageCode": "1131"}, VerdictUnknown, txn.ReasonUnreadable, false},
-		"server error":                {500, nil, VerdictUnknown, txn.ReasonServerError, false},
+		"yes":                         {200, map[string]any{"messageCode": "1131"}, txn.VerdictOK, "", false},
+		"yes without confirmations":   {200, map[string]any{"messageCode": "1131", "urn": nil, "customerId": nil, "clientId": nil, "bankId": nil}, txn.VerdictOK, "", false},
+		"no such card":                {200, map[string]any{"responseCode": "1001"}, txn.VerdictMismatch, txn.ReasonNotFound, false},
+		"profile mismatch":            {200, map[string]any{"responseCode": 1309}, txn.VerdictMismatch, txn.ReasonRefused, false},
+		"our settings":                {200, map[string]any{"responseCode": "1031"}, txn.VerdictUnknown, txn.ReasonMisconfigured, true},
+		"unlisted":                    {200, map[string]any{"responseCode": "7"}, txn.VerdictUnknown, txn.ReasonUnlisted, false},
+		"another transaction":         {200, map[string]any{"messageCode": "1131", "clientTxnId": "x"}, txn.VerdictUnknown, txn.ReasonEchoMismatch, false},
+		"no transaction":              {200, map[string]any{"messageCode": "1131", "clientTxnId": nil}, txn.VerdictUnknown, txn.ReasonEchoMismatch, false},
+		"the answer to a reset":       {200, map[string]any{"messageCode": "1121"}, txn.VerdictUnknown, txn.ReasonEchoMismatch, false},
+		"another card":                {200, map[string]any{"messageCode": "1131", "urn": 1}, txn.VerdictUnknown, txn.ReasonEchoMismatch, false},
+		"another customer":            {200, map[string]any{"messageCode": "1131", "customerId": "x"}, txn.VerdictUnknown, txn.ReasonEchoMismatch, false},
+		"yes, but the status says no": {403, map[string]any{"messageCode": "1131"}, txn.VerdictUnknown, txn.ReasonUnreadable, false},
+		"server error":                {500, nil, txn.VerdictUnknown, txn.ReasonServerError, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			client := &fakeClient{do: func(r wire.Request) (*wire.Reply, error) {
@@ -90,11 +90,11 @@ func TestVerifySendsNothingThatBreaksARule(t *testing.T) {
 	client := answers(200, "")
 	fields := testCall().Request.Fields
 	v := newProvider(t, testConfig(), newCipher(t), client).Verify(t.Context(), fields)
-	require.Equal(t, VerdictUnknown, v.Verdict, "staff verify here")
+	require.Equal(t, txn.VerdictUnknown, v.Verdict, "staff verify here")
 
 	fields[FieldLast4] = "12"
 	v = newProvider(t, verifyConfig(), newCipher(t), client).Verify(t.Context(), fields)
-	require.Equal(t, VerdictMismatch, v.Verdict)
+	require.Equal(t, txn.VerdictMismatch, v.Verdict)
 	require.Equal(t, txn.ReasonBadField, v.Reason)
 	require.Empty(t, client.sent)
 }
@@ -104,12 +104,12 @@ func TestVerifyWithoutLinkOrToken(t *testing.T) {
 		return nil, &wire.Error{Op: wire.OpConnect, Err: errors.New("refused")}
 	}}
 	v := newProvider(t, verifyConfig(), newCipher(t), client).Verify(t.Context(), testCall().Request.Fields)
-	require.Equal(t, Verification{Verdict: VerdictUnknown, Reason: txn.ReasonLinkDown}, v)
+	require.Equal(t, txn.Verification{Verdict: txn.VerdictUnknown, ID: v.ID, Reason: txn.ReasonLinkDown, NotSent: true}, v)
 
 	c := newCipher(t)
 	c.err = errors.New("token absent")
 	v = newProvider(t, verifyConfig(), c, client).Verify(t.Context(), testCall().Request.Fields)
-	require.Equal(t, Verification{Verdict: VerdictUnknown, Reason: txn.ReasonKeystore}, v)
+	require.Equal(t, txn.Verification{Verdict: txn.VerdictUnknown, ID: v.ID, Reason: txn.ReasonKeystore, NotSent: true}, v)
 }
 
 func TestRandomTxnID(t *testing.T) {

@@ -28,8 +28,40 @@ func (d *desk) doFields(c *command) *Result {
 			if err != nil {
 				return d.refuse(err)
 			}
+			if p := d.policy(op); p != nil && p.CardVerify {
+				d.show(Verify)
+				d.verifyCard(c.id)
+				return nil
+			}
 			d.advance()
 			return &success
+		}
+	})
+}
+
+// verifyCard has the provider confirm card and customer before a PIN is typed: the
+// prepaid platform wants that (Prepaid, Reset PIN). id is the command that is
+// answered when it ends.
+func (d *desk) verifyCard(id string) {
+	fields, engine, op := d.s.fields, d.engine, d.s.op
+	d.begin(&command{id: id}, func(ctx context.Context) func() *Result {
+		proof, err := engine.Verify(ctx, op, fields)
+		return func() *Result {
+			var no *txn.VerifyError
+			switch {
+			case err == nil:
+				d.s.verifiedBy = proof
+				d.log.Info("provider confirmed the card", "session", d.s.id, "verification", proof)
+				d.advance()
+				return &success
+			case !errors.As(err, &no):
+				return d.refuse(err)
+			case no.Verdict == txn.VerdictMismatch:
+				d.fail("card_mismatch")
+			default:
+				d.fail("card_unchecked")
+			}
+			return refusal(codeVerify)
 		}
 	})
 }
@@ -134,6 +166,10 @@ func (d *desk) refuse(err error) *Result {
 	case errors.Is(err, txn.ErrStoreUnknown):
 		d.unsure()
 		return refusal(codeUnsure)
+	case errors.Is(err, txn.ErrUnverified):
+		// The confirmation is older than it may be: nothing was stored.
+		d.fail("card_unchecked")
+		return refusal(codeVerify)
 	case errors.Is(err, txn.ErrStopped):
 		d.fail("stopping")
 		return refusal(codeStopping)
@@ -241,7 +277,12 @@ func (d *desk) begin(c *command, work func(context.Context) func() *Result) *Res
 	return nil
 }
 
+// settleAfter answers the command of a call that has ended; r is nil where another
+// call took its place, which answers it then.
 func (d *desk) settleAfter(r *Result, id string) {
+	if r == nil {
+		return
+	}
 	d.s.active = time.Now()
 	d.settle()
 	d.answer(id, *r)

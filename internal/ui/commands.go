@@ -20,7 +20,8 @@ const (
 	codeField        = "field"    // field and rule say what to mend
 	codePINMismatch  = "pin_mismatch"
 	codeStaffRefused = "staff_refused"
-	codeOpen         = "open" // the customer's earlier request is shown
+	codeVerify       = "not_verified" // the provider did not confirm what was entered; the screen says why
+	codeOpen         = "open"         // the customer's earlier request is shown
 	codeCooldown     = "cooldown"
 	codeLimit        = "limit"
 	codeOffline      = "offline"
@@ -119,6 +120,7 @@ func (d *desk) available() []string {
 		switch {
 		case c.Name == "cancel" && !mayCancel(d.s.request):
 		case c.Name == "receipt" && d.reference() == "":
+		case c.Name == "staff_code" && !d.needsStaff():
 		default:
 			names = append(names, c.Name)
 		}

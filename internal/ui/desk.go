@@ -389,8 +389,11 @@ func (d *desk) onTime(now time.Time) {
 	if d.call != nil && !now.Before(d.call.began.Add(d.callLimit())) {
 		d.log.Error("call took too long and was given up", "screen", string(d.s.state))
 		d.abandon("internal")
-		if d.s.state == Submit {
+		switch {
+		case d.s.state == Submit:
 			d.unsure()
+		case d.s.state == Verify && !d.needsStaff():
+			d.fail("card_unchecked") // nothing on that screen would lead on
 		}
 		return
 	}

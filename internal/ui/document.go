@@ -168,6 +168,9 @@ func (d *desk) sessionDoc() *sessionDoc {
 			doc.Entry = fieldOf(*p.Secret, "")
 		}
 	case Verify:
+		if !d.needsStaff() {
+			break
+		}
 		doc.Entry = &fieldDoc{Name: "code", Min: 4, Max: 12, Digits: true}
 	case OfferQueue:
 		if p != nil {
@@ -207,8 +210,11 @@ func (d *desk) words(st State) (title string, lines []string) {
 	if r := d.s.request; r != nil {
 		op, why, variant = string(r.Operation), string(r.Reason), requestVariant(r)
 	}
-	if st == OutOfService {
+	switch {
+	case st == OutOfService:
 		why = d.trouble()
+	case st == Verify && !d.needsStaff():
+		variant = "card"
 	}
 	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", why, op)}
 	switch st {
@@ -294,7 +300,7 @@ func (d *desk) steps() *stepsDoc {
 		return nil
 	}
 	way := []State{Consent, Ident}
-	if d.needsStaff() {
+	if d.needsStaff() || p.CardVerify {
 		way = append(way, Verify)
 	}
 	if p.Secret != nil {

@@ -19,6 +19,10 @@ type Taker interface {
 	Accept(ctx context.Context, n txn.New) (*txn.Request, error)
 	// Preview has the same errors and stores nothing.
 	Preview(ctx context.Context, op txn.Operation, fields map[string]string) error
+	// Verify has the provider confirm what was entered, where the policy demands it
+	// (CardVerify), and returns the proof for New.VerifiedBy. It has the errors of
+	// Preview, and *txn.VerifyError for anything but a yes. It stores nothing.
+	Verify(ctx context.Context, op txn.Operation, fields map[string]string) (proof string, err error)
 }
 
 // Follower goes on with a request that is there.

@@ -245,6 +245,8 @@ type sessionDoc struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
 	} `json:"fields"`
+	Entry *struct{ Name string }
+	Steps *struct{ At, Of int }
 	Wrong *struct {
 		Field string `json:"field"`
 		Rule  string `json:"rule"`

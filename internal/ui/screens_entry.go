@@ -93,6 +93,8 @@ var entryScreens = []Screen{
 		Commands: []Command{cmdStaff, cmdBack, cmdStop},
 		Texts: Texts{
 			"title":                {"Panggil petugas", "Please call staff"},
+			"title.card":           {"Memeriksa kartu Anda", "Checking your card"},
+			"body.card":            {"Kami menanyakan kepada penerbit kartu apakah data ini cocok. Ini biasanya selesai dalam beberapa detik.", "We are asking the card's issuer whether these details match. This usually takes a few seconds."},
 			"body":                 {"Petugas memeriksa kartu dan tanda pengenal Anda, lalu memasukkan kode petugas di sini.", "Staff check your card and identity card, then enter their staff code here."},
 			"label":                {"Kode petugas", "Staff code"},
 			"do.staff_code":        {"Kartu dan orangnya cocok", "Card and person match"},

@@ -148,6 +148,9 @@ var resultScreens = []Screen{
 		Texts: Texts{
 			"title":                 {"Tidak berhasil. Tidak ada yang berubah.", "It did not work. Nothing has changed."},
 			"title.offline_refused": {"Tidak bisa sekarang. Tidak ada yang disimpan.", "Not possible now. Nothing was kept."},
+			"title.card_mismatch":   {"Data kartu tidak cocok. Tidak ada yang berubah.", "The card details do not match. Nothing has changed."},
+			"title.card_unchecked":  {"Kartu belum dapat diperiksa. Tidak ada yang berubah.", "The card could not be checked. Nothing has changed."},
+			"body.card_mismatch":    {"PIN kartu Anda tetap seperti semula. Percobaan dibatasi demi keamanan kartu.", "Your card's PIN is as it was. For the card's safety, the number of attempts is limited."},
 			"title.already_linked":  {"Akun ini sudah terhubung", "This account is already linked"},
 			"title.not_linked":      {"Akun ini memang tidak terhubung", "This account is not linked"},
 			"body":                  {"PIN dan akun Anda tetap seperti semula.", "Your PIN and account are as they were."},

@@ -136,9 +136,11 @@ var reasonTexts = Texts{
 	"reason.confirmed":   {"Sudah dipastikan pada penyedia layanan.", "Confirmed with the provider."},
 	"reason.no_readback": {"Penyedia layanan tidak dapat kami tanyai tentang hasilnya.", "The provider cannot be asked about the result."},
 
-	"reason.disabled":      {"Layanan ini tidak diaktifkan di mesin ini.", "This service is not switched on at this machine."},
-	"reason.internal":      {"Ada gangguan pada mesin ini. Permintaan tidak dibuat.", "Something went wrong in this machine. The request was not made."},
-	"reason.stopping":      {"Mesin ini sedang dinyalakan ulang. Permintaan tidak dibuat; coba lagi sebentar lagi.", "This machine is restarting. The request was not made; try again in a moment."},
-	"reason.staff_refused": {"Kode petugas tidak diterima.", "The staff code was not accepted."},
-	"reason.store_unknown": {"Catatan mesin ini belum memastikan penyimpanan.", "This machine's record has not confirmed the saving."},
+	"reason.disabled":       {"Layanan ini tidak diaktifkan di mesin ini.", "This service is not switched on at this machine."},
+	"reason.internal":       {"Ada gangguan pada mesin ini. Permintaan tidak dibuat.", "Something went wrong in this machine. The request was not made."},
+	"reason.stopping":       {"Mesin ini sedang dinyalakan ulang. Permintaan tidak dibuat; coba lagi sebentar lagi.", "This machine is restarting. The request was not made; try again in a moment."},
+	"reason.card_mismatch":  {"Penerbit kartu tidak mengenali data ini bersama-sama. Periksa kartu dan data Anda, atau minta bantuan petugas.", "The card's issuer does not know these details together. Check your card and details, or ask staff for help."},
+	"reason.card_unchecked": {"Penerbit kartu belum menjawab dengan pasti. Coba lagi nanti, atau minta bantuan petugas.", "The card's issuer gave no definite answer. Try again later, or ask staff for help."},
+	"reason.staff_refused":  {"Kode petugas tidak diterima.", "The staff code was not accepted."},
+	"reason.store_unknown":  {"Catatan mesin ini belum memastikan penyimpanan.", "This machine's record has not confirmed the saving."},
 }

@@ -275,13 +275,18 @@ function receipt(app) {
   };
 }
 
+/** Staff type their code; where the card's issuer is asked instead, there is nothing to type. */
+function verify(app) {
+  return app.docs.session.entry ? secretEntry('staff_code', 'code')(app) : plain(app);
+}
+
 const builders = {
   ATTRACT: attract,
   GOODBYE: goodbye,
   OUT_OF_SERVICE: outOfService,
   HOME: home,
   IDENT: ident,
-  VERIFY: secretEntry('staff_code', 'code'),
+  VERIFY: verify,
   PIN: secretEntry('submit_pin', 'pin'),
   PIN_AGAIN: secretEntry('submit_pin', 'pin'),
   OTP: secretEntry('submit_otp', 'otp'),

@@ -227,6 +227,17 @@ func (e *Engine) admit(op txn.Operation, fields map[string]string) (*txn.Policy,
 	return nil, txn.ErrUnknownOperation
 }
 
+// Verify is part of ui.Engine. Everything that would be accepted is confirmed.
+func (e *Engine) Verify(ctx context.Context, op txn.Operation, fields map[string]string) (string, error) {
+	if err := e.enter(ctx, "Verify"); err != nil {
+		return "", err
+	}
+	if _, err := e.admit(op, fields); err != nil {
+		return "", err
+	}
+	return "platform:v1", nil
+}
+
 // Accept is part of ui.Engine.
 func (e *Engine) Accept(ctx context.Context, n txn.New) (*txn.Request, error) {
 	err := e.enter(ctx, "Accept")
