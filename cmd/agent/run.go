@@ -43,6 +43,8 @@ type agent struct {
 	screen *ui.Server
 	staff  *staffList
 
+	manager *manager
+
 	// What is taken from the token is taken once: the keystore tests it for as long
 	// as the program runs. The service's goroutine owns it.
 	keks    *journalKeys
@@ -86,6 +88,7 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 		return fmt.Errorf("forbid core dumps, which would hold PINs: %w", err)
 	}
 	ag := newAgent(set, log)
+	ag.manager = newManager(log)
 	if set.Screen.Staff != "" {
 		if ag.staff, err = readStaff(set.Screen.Staff, log); err != nil {
 			return err
@@ -103,9 +106,9 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	if err := ag.checkProviders(); err != nil {
 		return err
 	}
-	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", set.Screen.Listen)
+	l, err := ag.listen(ctx)
 	if err != nil {
-		return fmt.Errorf("listen for the screen: %w; another program has the port, or screen.listen in %s is not an address of this machine", err, set.file)
+		return err
 	}
 	if ag.screen, err = ag.newScreen(l); err != nil {
 		return errors.Join(err, l.Close())
@@ -118,6 +121,18 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 		return errors.Join(err, l.Close())
 	}
 	return ag.serve(ctx, sock)
+}
+
+// listen takes the screen's socket from the service manager or opens it.
+func (ag *agent) listen(ctx context.Context) (net.Listener, error) {
+	l, err := inheritedListener(ag.set.Screen.Listen)
+	if l != nil || err != nil {
+		return l, err
+	}
+	if l, err = (&net.ListenConfig{}).Listen(ctx, "tcp", ag.set.Screen.Listen); err != nil {
+		return nil, fmt.Errorf("listen for the screen: %w; another program has the port, or screen.listen in %s is not an address of this machine", err, ag.set.file)
+	}
+	return l, nil
 }
 
 // serve runs the parts until ctx ends or one of them cannot go on. The screen
@@ -137,6 +152,7 @@ func (ag *agent) serve(ctx context.Context, sock *admin.Server) error {
 	part("screen", ag.screen.Serve)
 	part("admin", sock.Serve)
 	part("service", ag.service)
+	part("service manager", ag.supervise)
 	<-ctx.Done()
 	parts.Wait()
 	ag.log.Info("gardu has stopped")
@@ -168,7 +184,7 @@ func (ag *agent) service(ctx context.Context) error {
 			wait, last = retryFirst, ""
 		}
 		h := healthOf(err)
-		ag.screen.SetHealth(h)
+		ag.setHealth(h)
 		if err.Error() != last {
 			last = err.Error()
 			ag.log.Error("out of service; trying again", "reason", h.Reason, "error", err)
@@ -230,7 +246,7 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 		}
 	}
 	ag.setEngine(eng)
-	ag.screen.SetHealth(ui.Health{OK: true})
+	ag.setHealth(ui.Health{OK: true})
 	ag.log.Info("in service")
 
 	runCtx, stop := context.WithCancel(ctx)
@@ -320,11 +336,11 @@ func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
 		case err != nil && last != err.Error():
 			last = err.Error()
 			h := healthOf(err)
-			ag.screen.SetHealth(h)
+			ag.setHealth(h)
 			ag.log.Error("out of service", "reason", h.Reason, "error", err)
 		case err == nil && last != "":
 			last = ""
-			ag.screen.SetHealth(ui.Health{OK: true})
+			ag.setHealth(ui.Health{OK: true})
 			ag.log.Info("in service again")
 		}
 	}

@@ -18,10 +18,10 @@ import (
 // Guessing is bounded: after five wrong codes nobody is confirmed for a quarter of
 // an hour, whoever stands there.
 type staffList struct {
-	log   *slog.Logger
-	staff []staffMember
+	log *slog.Logger
 
 	mu    sync.Mutex // guards what follows
+	staff []staffMember
 	wrong []time.Time
 }
 
@@ -79,6 +79,17 @@ func readStaff(path string, log *slog.Logger) (*staffList, error) {
 		return nil, &config.Error{File: path, Err: errors.New("it names nobody"), Hint: "add a [[staff]] table with id and code"}
 	}
 	return l, nil
+}
+
+// replace takes the staff of another list. The codes of before are wiped, the wrong
+// tries are not forgotten.
+func (l *staffList) replace(fresh *staffList) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, m := range l.staff {
+		m.code.Wipe()
+	}
+	l.staff = fresh.staff
 }
 
 func allDigits(b []byte) bool {
