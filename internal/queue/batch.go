@@ -10,6 +10,7 @@ import (
 
 // batch is one transaction with everybody's changes in it.
 type batch struct {
+	tx          *bbolt.Tx
 	items, meta *bbolt.Bucket
 
 	journal  journalID

@@ -34,6 +34,9 @@ type DB struct {
 	next     uint64     // the next to hand out
 	limit    uint64     // the first that is not reserved
 
+	grantMu sync.Mutex // guards grants, and held while its key is made
+	grants  *grantKeys // nil until first used
+
 	statMu sync.Mutex // guards what follows
 	stats  Stats
 	stamp  []byte
@@ -230,7 +233,7 @@ func (w *writer) firstCommit() error {
 	b := &batch{journal: w.db.id, key: w.key, state: w.state}
 	var sealed []byte
 	err := w.db.bolt.Update(func(tx *bbolt.Tx) error {
-		b.items, b.meta = tx.Bucket(bucketItems), tx.Bucket(bucketMeta)
+		b.tx, b.items, b.meta = tx, tx.Bucket(bucketItems), tx.Bucket(bucketMeta)
 		b.state.commits++
 		if err := w.install(b); err != nil {
 			return err

@@ -25,6 +25,12 @@ func (o Options) WithIdle(d time.Duration) Options {
 	return o
 }
 
+// WithGrantPurge makes the writer look sooner for grants that are over.
+func (o Options) WithGrantPurge(d time.Duration) Options {
+	o.grantPurge = d
+	return o
+}
+
 // Inspect reads a file as Open does before bbolt sees it.
 func Inspect(f io.ReaderAt, size int64) error { return inspect(f, size) }
 
@@ -34,6 +40,9 @@ var (
 	BucketMeta  = bucketMeta
 	MetaSchema  = metaSchema
 	MetaState   = metaState
+
+	BucketGrants = bucketGrants
+	MetaGrantKey = metaGrantKey
 )
 
 // SerialBlock is how many serials are reserved at once.

@@ -38,10 +38,11 @@ type Options struct {
 	DangerousAllowKeyDirOnDisk bool
 
 	// What tests make fail or come sooner.
-	commit   func(*bbolt.Tx) error
-	keySeals uint64
-	keyAge   time.Duration
-	idle     time.Duration
+	commit     func(*bbolt.Tx) error
+	keySeals   uint64
+	keyAge     time.Duration
+	idle       time.Duration
+	grantPurge time.Duration
 }
 
 const (
@@ -96,6 +97,9 @@ func (o *Options) check() error {
 	}
 	if o.idle == 0 {
 		o.idle = idleEvery
+	}
+	if o.grantPurge == 0 {
+		o.grantPurge = grantPurge
 	}
 	if o.Stamp == nil {
 		o.Stamp = func() []byte { return nil }

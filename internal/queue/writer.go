@@ -51,6 +51,7 @@ type writer struct {
 	dirty      bool      // it is older than the journal
 	mute       bool      // that it cannot be written has been said
 	quiet      bool      // nothing was committed since the last tick
+	purged     time.Time // when grants were last looked through
 }
 
 // run serves the line until it is closed and empty.
@@ -64,7 +65,7 @@ func (w *writer) run(ctx context.Context) {
 		select {
 		case <-w.db.line.wake:
 		case <-tick.C:
-			w.idle()
+			w.idle(ctx)
 		case w.fresh = <-w.made:
 			w.making = false
 			if w.fresh == nil { // the token could not
@@ -86,7 +87,7 @@ func (w *writer) run(ctx context.Context) {
 }
 
 // idle does what waits for nobody.
-func (w *writer) idle() {
+func (w *writer) idle(ctx context.Context) {
 	w.db.dir.sweepOld(w.db.opt.SecretMost) // also while the file is closed
 	if w.db.handle() == nil {
 		if err := w.reopen(); err != nil {
@@ -97,6 +98,7 @@ func (w *writer) idle() {
 		w.writeWitness()
 	}
 	w.syncWitness()
+	w.purgeGrants(ctx)
 	if w.quiet {
 		w.compact()
 	}
@@ -173,7 +175,7 @@ func (w *writer) transact(ops []*op, refused []error) (b *batch, sealed []byte, 
 
 func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, sealed []byte, err error) {
 	b = &batch{
-		items: tx.Bucket(bucketItems), meta: tx.Bucket(bucketMeta),
+		tx: tx, items: tx.Bucket(bucketItems), meta: tx.Bucket(bucketMeta),
 		journal: w.db.id, key: w.key, state: w.state,
 		maxItems: w.db.opt.MaxItems, maxBytes: w.db.opt.MaxBytes,
 		count: len(w.index.items), bytes: w.index.bytes,
