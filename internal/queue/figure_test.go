@@ -1,9 +1,12 @@
 package queue_test
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
+	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"gardu/internal/audit"
 	"gardu/internal/queue"
 	"gardu/internal/txn"
 )
@@ -23,64 +27,165 @@ const (
 	figureTurn   = 300 * time.Millisecond // of each side in each round
 )
 
-// TestFigureAccept compares accepting a request with the least that a durable one
-// costs: as many bytes as the sealed request has, appended to a file that all
-// producers share, each append followed by an fdatasync of its own. The appends of
-// the reference overlap, so the file system may answer several with one flush.
+// TestFigureAccept compares accepting a request, with everything that an acknowledged
+// one needs (sealed, in one commit with the journal's counters and the head of the
+// audit record), with two others by turns: the same number of bytes appended to a file
+// and synced, one after the other as a log with one writer does, and a peer, goqite
+// on SQLite with synchronous FULL. Producers are as many on every side.
 func TestFigureAccept(t *testing.T) {
 	if os.Getenv("GARDU_BENCH") != "1" {
 		t.Skip("a figure: set GARDU_BENCH=1, or run `make bench`")
 	}
-	for _, producers := range []int{1, 8, 64} {
-		t.Run(fmt.Sprint(producers), func(t *testing.T) {
+	peer := buildPeer(t)
+	for _, c := range []struct {
+		producers int
+		least     float64 // of the plain log; 0: nothing is promised
+		peer      bool    // faster than the peer is promised
+	}{{1, 0.42, false}, {8, 0, true}, {64, 5, true}} {
+		t.Run(fmt.Sprint(c.producers), func(t *testing.T) {
 			dir := diskDir(t)
+			trail, err := audit.Open(t.Context(), audit.Options{Path: filepath.Join(dir, "audit.log"), Who: "figure"})
+			require.NoError(t, err)
 			opt := optionsIn(t, dir)
 			opt.Reserve, opt.MaxItems, opt.MaxBytes = 0, 10_000_000, 1<<32 // all as shipped, but never full
+			opt.Stamp = func() []byte { return trail.Head().Stamp() }
 			db := open(t, opt)
-			require.NoError(t, db.Add(t.Context(), figureRequest(), nil))
+			accept := func() error { return db.Add(t.Context(), figureRequest(), nil) }
+			require.NoError(t, accept())
 			size := db.Stats().Bytes
-			require.Positive(t, size)
+			require.GreaterOrEqual(t, size, int64(512))
+			plain := newPlainLog(t, dir, size)
+			other := startPeer(t, peer, filepath.Join(dir, "peer.db"), size)
 
-			file, err := os.OpenFile(filepath.Join(dir, "appended"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
-			require.NoError(t, err)
-			defer func() { require.NoError(t, file.Close()) }()
-			fd, record := int(file.Fd()), make([]byte, size)
-
-			added, appended := 1, 0
-			var ours, reference []float64
+			added := 1
+			var ours, reference, theirs []float64
+			sides := []func(){
+				func() {
+					n, rate := perSecond(t, c.producers, accept)
+					added, ours = added+n, append(ours, rate)
+				},
+				func() {
+					_, rate := perSecond(t, c.producers, plain.append)
+					reference = append(reference, rate)
+				},
+				func() { theirs = append(theirs, other.perSecond(t, c.producers)) },
+			}
 			for i := range figureRounds {
-				sides := []func(){
-					func() {
-						n, rate := perSecond(t, producers, func() error { return db.Add(t.Context(), figureRequest(), nil) })
-						added, ours = added+n, append(ours, rate)
-					},
-					func() {
-						n, rate := perSecond(t, producers, func() error { return appendSync(fd, record) })
-						appended, reference = appended+n, append(reference, rate)
-					},
-				}
-				if i%2 == 1 { // whoever goes second may find a busier disk
-					slices.Reverse(sides)
-				}
-				for _, side := range sides {
-					side()
+				for j := range sides { // whoever goes later may find a busier disk
+					sides[(i+j)%len(sides)]()
 				}
 			}
 
-			// Both sides kept what they promised.
-			info, err := file.Stat()
-			require.NoError(t, err)
-			require.Equal(t, int64(appended)*size, info.Size())
+			// Everybody kept what they promised.
+			plain.check(t)
 			require.NoError(t, db.Close())
+			require.NoError(t, trail.Close())
 			db, err = queue.Open(t.Context(), opt)
 			require.NoError(t, err)
 			require.Equal(t, added, db.Stats().Items)
 			require.NoError(t, db.Close())
 
-			o, r := median(ours), median(reference)
-			fmt.Printf("BENCH journal_accept_%d ratio=%.2f ours=%.0f requests/s reference=%.0f appends/s\n", producers, o/r, o, r)
+			ratio, peerRatio := medianRatio(ours, reference), medianRatio(ours, theirs)
+			fmt.Printf("BENCH journal_accept_%d ratio=%.2f ours=%.0f requests/s reference=%.0f appends/s\n", c.producers, ratio, median(ours), median(reference))
+			fmt.Printf("BENCH journal_accept_%d_peer ratio=%.2f ours=%.0f requests/s reference=%.0f goqite messages/s\n", c.producers, peerRatio, median(ours), median(theirs))
+			require.GreaterOrEqual(t, ratio, c.least)
+			if c.peer {
+				require.Greater(t, peerRatio, 1.0)
+			}
 		})
 	}
+}
+
+// plainLog is the least that durable requests cost: bytes appended, one record
+// after the other, each synced.
+type plainLog struct {
+	mu     sync.Mutex // one writer
+	file   *os.File
+	record []byte
+	n      int64
+}
+
+func newPlainLog(t *testing.T, dir string, size int64) *plainLog {
+	t.Helper()
+	f, err := os.OpenFile(filepath.Join(dir, "appended"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = f.Close() })
+	return &plainLog{file: f, record: make([]byte, size)}
+}
+
+func (l *plainLog) append() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.n++
+	return appendSync(int(l.file.Fd()), l.record)
+}
+
+func (l *plainLog) check(t *testing.T) {
+	t.Helper()
+	info, err := l.file.Stat()
+	require.NoError(t, err)
+	require.Equal(t, l.n*int64(len(l.record)), info.Size())
+}
+
+// peerTools is a module of its own, so that what is only measured beside us is no
+// dependency of the product.
+const peerTools = "../../tools/peers"
+
+type peerProgram struct{ program, schema string }
+
+func buildPeer(t *testing.T) peerProgram {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "goqite")
+	out, err := exec.CommandContext(t.Context(), "go", "-C", peerTools, "build", "-o", program, "./goqite").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	out, err = exec.CommandContext(t.Context(), "go", "-C", peerTools, "list", "-m", "-f", "{{.Dir}}", "maragu.dev/goqite").Output()
+	require.NoError(t, err)
+	return peerProgram{program, filepath.Join(strings.TrimSpace(string(out)), "schema_sqlite.sql")}
+}
+
+// peer is a running one.
+type peer struct {
+	in   io.Writer
+	out  *bufio.Scanner
+	size int64
+}
+
+func startPeer(t *testing.T, p peerProgram, file string, size int64) *peer {
+	t.Helper()
+	cmd := exec.Command(p.program, file, p.schema) //nolint:gosec,noctx // G204: built above; it ends with its input
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	require.NoError(t, err)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() {
+		_ = in.Close()
+		require.NoError(t, cmd.Wait())
+	})
+	return &peer{in, bufio.NewScanner(out), size}
+}
+
+func (p *peer) perSecond(t *testing.T, producers int) float64 {
+	t.Helper()
+	_, err := fmt.Fprintln(p.in, producers, figureTurn.Milliseconds(), p.size)
+	require.NoError(t, err)
+	require.True(t, p.out.Scan(), "the peer has ended")
+	var n, seconds float64
+	_, err = fmt.Sscan(p.out.Text(), &n, &seconds)
+	require.NoError(t, err)
+	require.Positive(t, n)
+	return n / seconds
+}
+
+// medianRatio is the median of the rounds' own ratios: what disturbs a round
+// disturbs both of its sides.
+func medianRatio(ours, reference []float64) float64 {
+	all := make([]float64, len(ours))
+	for i := range ours {
+		all[i] = ours[i] / reference[i]
+	}
+	return median(all)
 }
 
 // figureRequest is a request of the shortest operation, with a digest as long as

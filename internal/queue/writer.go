@@ -180,6 +180,7 @@ func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, seal
 		maxItems: w.db.opt.MaxItems, maxBytes: w.db.opt.MaxBytes,
 		count: len(w.index.items), bytes: w.index.bytes,
 	}
+	b.items.FillPercent = 1 // requests come in order: half-empty pages would only be more to write
 	if w.fresh != nil {
 		if err := w.install(b); err != nil {
 			return nil, nil, err
