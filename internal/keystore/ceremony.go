@@ -19,18 +19,29 @@ type Kind string
 
 // The kinds.
 const (
-	KindRSA2048       Kind = "rsa-2048"         // signatures
-	KindRSA3072       Kind = "rsa-3072"         //
-	KindRSA4096       Kind = "rsa-4096"         //
-	KindECP256        Kind = "ec-p256"          // signatures, TLS
-	KindECP384        Kind = "ec-p384"          //
-	KindHMAC          Kind = "hmac-sha512"      // a provider's shared secret
-	KindAES192        Kind = "aes-192"          // the prepaid envelope
-	KindAES256        Kind = "aes-256"          // a key-encryption key
-	KindRSA2048Unwrap Kind = "rsa-2048-decrypt" // a key-encryption key for tokens without AES-GCM
-	KindRSA3072Unwrap Kind = "rsa-3072-decrypt" //
-	KindRSA4096Unwrap Kind = "rsa-4096-decrypt" //
+	KindRSA2048       Kind = "rsa-2048"           // signatures
+	KindRSA3072       Kind = "rsa-3072"           //
+	KindRSA4096       Kind = "rsa-4096"           //
+	KindECP256        Kind = "ec-p256"            // signatures, TLS
+	KindECP384        Kind = "ec-p384"            //
+	KindHMAC          Kind = "hmac-sha512"        // a provider's shared secret
+	KindAES192        Kind = "aes-192"            // the prepaid envelope
+	KindAES256        Kind = "aes-256"            // a key-encryption key
+	KindRSA2048Unwrap Kind = "rsa-2048-decrypt"   // a key-encryption key for tokens without AES-GCM
+	KindRSA3072Unwrap Kind = "rsa-3072-decrypt"   //
+	KindRSA4096Unwrap Kind = "rsa-4096-decrypt"   //
+	KindTransport2048 Kind = "rsa-2048-transport" // other keys come into the token under it
+	KindTransport3072 Kind = "rsa-3072-transport" //
+	KindTransport4096 Kind = "rsa-4096-transport" //
 )
+
+// Kinds are all kinds.
+func Kinds() []Kind {
+	return []Kind{
+		KindRSA2048, KindRSA3072, KindRSA4096, KindECP256, KindECP384, KindHMAC, KindAES192, KindAES256,
+		KindRSA2048Unwrap, KindRSA3072Unwrap, KindRSA4096Unwrap, KindTransport2048, KindTransport3072, KindTransport4096,
+	}
+}
 
 type recipe struct {
 	typ   protocol.KeyType
@@ -50,11 +61,18 @@ var recipes = map[Kind]recipe{
 	KindRSA2048Unwrap: {protocol.TypeRSA, 2048, protocol.UsageDecrypt},
 	KindRSA3072Unwrap: {protocol.TypeRSA, 3072, protocol.UsageDecrypt},
 	KindRSA4096Unwrap: {protocol.TypeRSA, 4096, protocol.UsageDecrypt},
+	KindTransport2048: {protocol.TypeRSA, 2048, protocol.UsageUnwrap},
+	KindTransport3072: {protocol.TypeRSA, 3072, protocol.UsageUnwrap},
+	KindTransport4096: {protocol.TypeRSA, 4096, protocol.UsageUnwrap},
 }
 
 // leastSecret is the shortest secret that every token takes for HMAC-SHA512.
 // HMAC pads a key with zeros to a block, so a padded one gives the same MACs.
 const leastSecret = 64
+
+// shortSecret is where a provider's secret is too short to be one: fewer than 16
+// bytes can be tried.
+const shortSecret = 16
 
 // NewKey names a key to be made or imported.
 type NewKey struct {
@@ -63,6 +81,12 @@ type NewKey struct {
 	// be in use at all; with one, only the pair must not.
 	ID   []byte
 	Kind Kind
+	// Check is how the check value must begin, when the key's sender said it by
+	// another way: of a secret or AES key the KCV, of a key pair the SHA-256 of
+	// the public key as PKIX DER. Another one, and the key is destroyed again.
+	Check []byte
+	// AllowWeak takes a secret shorter than 16 bytes.
+	AllowWeak bool
 }
 
 // newIDSize is the size of a random CKA_ID.
@@ -80,7 +104,7 @@ func (n *NewKey) create() (*protocol.Create, recipe, error) {
 	if _, err := ParseURI(URI{Object: n.Label, ID: n.ID}.String()); err != nil {
 		return nil, r, err
 	}
-	c := &protocol.Create{Label: n.Label, ID: n.ID, Type: r.typ, Bits: r.bits, Usage: r.usage}
+	c := &protocol.Create{Label: n.Label, ID: n.ID, Type: r.typ, Bits: r.bits, Usage: r.usage, Check: n.Check}
 	if len(c.ID) == 0 {
 		c.ID, c.AnyID = make([]byte, newIDSize), true
 		_, _ = rand.Read(c.ID)
@@ -124,6 +148,12 @@ func (s *Store) importKey(ctx context.Context, n NewKey, value *secret.Value) (K
 	case protocol.TypeGeneric:
 		if value.Len() == 0 {
 			return KeyInfo{}, configuration("the secret is empty")
+		}
+		if value.Len() < shortSecret && !n.AllowWeak {
+			return KeyInfo{}, &Error{
+				Op: "import", Object: n.Label, Err: fmt.Errorf("%w: a secret of %d bytes, at least %d are needed", ErrKeyWeak, value.Len(), shortSecret),
+				Hint: "check how its text is encoded (--encoding), ask the provider for a longer one, or take it as it is with --allow-weak",
+			}
 		}
 		c.Parts = [][]byte{hmacKey(value.Bytes())}
 		c.Bits = uint32(8 * len(c.Parts[0])) //nolint:gosec // at most a block
@@ -254,7 +284,7 @@ func (s *Store) Destroy(ctx context.Context, uri string) error {
 	if class == protocol.ClassAny {
 		return explain("destroy", k.name, configuration("add type= to the URI, so that nothing else goes"))
 	}
-	use := protocol.Use{Key: k.wire(nil)}
+	use := protocol.Use{Key: k.wire(k.uri.Object, nil)}
 	_, err = s.do(ctx, &request{
 		op: protocol.OpDestroy, verb: "destroy", object: k.name, deadline: s.opts.CeremonyDeadline,
 		body: use.Append, check: exactly(0), once: true,

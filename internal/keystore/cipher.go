@@ -72,3 +72,5 @@ func (c *Cipher) selfTest(ctx context.Context) error {
 	}
 	return err
 }
+
+func (c *Cipher) tested() *key { return c.k }

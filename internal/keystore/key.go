@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/hex"
 	"errors"
@@ -25,12 +26,14 @@ type key struct {
 	types   []protocol.KeyType
 	allowed []Mechanism           // all when empty
 	judge   func(*resolved) error // what the role demands beyond class and type
-	mu      sync.Mutex            // guards found
-	found   *resolved
+	mu      sync.Mutex            // guards found and gens
+	found   *resolved             // the generation in use
+	gens    generations
 }
 
 // resolved is what is known of a key once it was found.
 type resolved struct {
+	gen      int // of the generation; 0 where the name has none
 	info     KeyInfo
 	typ      protocol.KeyType
 	identity []byte
@@ -42,6 +45,7 @@ type resolved struct {
 // tester is a key that can prove that it works.
 type tester interface {
 	selfTest(ctx context.Context) error
+	tested() *key // nil when the key is not an object of the token
 }
 
 // key reads a key's URI and checks that it fits its role.
@@ -85,8 +89,8 @@ func (s *Store) enlist(t tester) {
 	s.keys = append(s.keys, t)
 }
 
-func (k *key) wire(pin []byte) []byte {
-	w := protocol.Key{Label: k.uri.Object, ID: k.uri.ID, Class: k.class, Pin: pin}
+func (k *key) wire(label string, pin []byte) []byte {
+	w := protocol.Key{Label: label, ID: k.uri.ID, Class: k.class, Pin: pin}
 	if len(k.types) == 1 {
 		w.Type = k.types[0]
 	}
@@ -102,37 +106,37 @@ func (k *key) resolve(ctx context.Context) (*resolved, error) {
 		return found, nil
 	}
 	// Not under the mutex: who waits for the token must be able to leave.
-	r, err := k.look(ctx, nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := k.judge(r); err != nil {
-		return nil, explain("use", k.name, err)
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.found == nil {
-		k.found = r
-	}
-	return k.found, nil
+	return k.refresh(ctx)
 }
 
 // again finds the key anew and checks that it is still the same one and the only
 // one of its name.
 func (k *key) again(ctx context.Context) (*resolved, error) {
+	if k.stale() {
+		if _, err := k.refresh(ctx); err != nil {
+			return nil, err
+		}
+	}
 	r, err := k.resolve(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := k.look(ctx, r.identity); err != nil {
+	_, err = k.look(ctx, r.info.Label, r.identity)
+	if errors.Is(err, ErrKeyNotFound) && !k.plain() { // renamed or destroyed by another program
+		return k.refresh(ctx)
+	}
+	if err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-// look finds the key anew; with a pin it must be the same one.
-func (k *key) look(ctx context.Context, pin []byte) (*resolved, error) {
-	wire := k.wire(pin)
+// look finds one object anew; with a pin it must be the same one.
+func (k *key) look(ctx context.Context, label string, pin []byte) (*resolved, error) {
+	if k.uri.Object == "" {
+		label = ""
+	}
+	wire := k.wire(label, pin)
 	use := protocol.Use{Key: wire}
 	var o protocol.Object
 	ask := &request{
@@ -145,7 +149,7 @@ func (k *key) look(ctx context.Context, pin []byte) (*resolved, error) {
 	if !slices.Contains(k.types, o.Type) {
 		return nil, explain("use", k.name, fmt.Errorf("%w: it is %s", ErrUnsupported, protocol.TypeText(o.Type)))
 	}
-	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(o.Identity), token: ask.token}
+	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(label, o.Identity), token: ask.token}
 	if len(o.Public) > 0 {
 		var err error
 		if r.public, err = x509.ParsePKIXPublicKey(o.Public); err != nil {
@@ -157,9 +161,13 @@ func (k *key) look(ctx context.Context, pin []byte) (*resolved, error) {
 
 // run carries out one operation with the key.
 func (k *key) run(ctx context.Context, op protocol.Op, verb string, use *protocol.Use, check func([]byte) error) ([]byte, error) {
-	return k.s.do(ctx, &request{
+	out, err := k.s.do(ctx, &request{
 		op: op, verb: verb, object: k.name, deadline: k.s.opts.Deadline, body: use.Append, check: check,
 	})
+	if err != nil {
+		k.lost(err)
+	}
+	return out, err
 }
 
 // strongEnough is the judge of RSA keys; other keys have no public half or a fixed size.
@@ -218,6 +226,16 @@ type KeyInfo struct {
 	// Attributes has "yes", "no" or "unknown" for each attribute that says how
 	// the key is kept and what it may do, by its PKCS#11 name.
 	Attributes map[string]string `json:"attributes"`
+}
+
+// Fingerprint is the SHA-256 of the public half in hexadecimal, for comparing by
+// voice; empty for a key that has none.
+func (i *KeyInfo) Fingerprint() string {
+	if len(i.Public) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256(i.Public)
+	return hex.EncodeToString(sum[:])
 }
 
 // URI returns the pkcs11: URI that names the object within its token.

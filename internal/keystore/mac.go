@@ -59,3 +59,5 @@ func (m *MAC) selfTest(ctx context.Context) error {
 		})
 	return err
 }
+
+func (m *MAC) tested() *key { return m.k }

@@ -192,3 +192,5 @@ func (g *Signer) selfTest(ctx context.Context) error {
 	_, err := g.SignSHA256(ctx, message)
 	return err
 }
+
+func (g *Signer) tested() *key { return g.k }

@@ -7,6 +7,7 @@ import (
 	"crypto/sha1" //nolint:gosec // OAEP with SHA-1 is all that some tokens have; OAEP does not rest on collision resistance
 	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"hash"
@@ -23,6 +24,7 @@ import (
 //	1  AES-256-GCM in the token: IV (12 bytes), ciphertext, tag (16 bytes)
 //	2  RSA-OAEP with SHA-1: over SHA-256(aad) and the key
 //	3  RSA-OAEP with SHA-256: likewise
+//	4  by a later generation of the key: its number (4 bytes, big-endian), then one of the above
 //
 // Under RSA only unwrapping needs the token; whoever has the public key can make
 // a wrapped key, so it proves nothing about its origin.
@@ -37,6 +39,7 @@ const (
 	wrappedGCM        = 1
 	wrappedOAEPSHA1   = 2
 	wrappedOAEPSHA256 = 3
+	wrappedGeneration = 4
 
 	gcmIV  = 12
 	gcmTag = 16
@@ -84,10 +87,53 @@ func (w *Wrapper) judge(r *resolved) error {
 	return nil
 }
 
-// ID names the key for additional data. It is made of the configured name alone,
-// so it is known while the token is absent and stays the same as long as the
-// name does.
+// ID names the key for messages. It is made of the configured name alone, so it
+// is known while the token is absent and stays the same as long as the name does.
 func (w *Wrapper) ID() string { return w.k.name }
+
+// WrappedBy names the generation that wrapped: as ID for the first, with @g2 and so
+// on for the later ones. It does not ask the token.
+func (w *Wrapper) WrappedBy(wrapped []byte) string {
+	number, _, ok := cutGeneration(wrapped)
+	if !ok || w.k.plain() {
+		return w.k.name
+	}
+	return w.k.generationName(number)
+}
+
+// Newest names the generation that Wrap uses.
+func (w *Wrapper) Newest(ctx context.Context) (string, error) {
+	r, err := w.k.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	if r.gen <= 1 {
+		return w.k.name, nil
+	}
+	return w.k.generationName(r.gen), nil
+}
+
+func (k *key) generationName(number int) string {
+	return URI{Object: Name{Base: ParseName(k.uri.Object).Base, Number: number}.String()}.String()
+}
+
+// cutGeneration takes off what says the generation.
+func cutGeneration(wrapped []byte) (number int, rest []byte, ok bool) {
+	if len(wrapped) < 5 || wrapped[0] != wrappedGeneration {
+		return 1, wrapped, false
+	}
+	return int(binary.BigEndian.Uint32(wrapped[1:])), wrapped[5:], true
+}
+
+// mark says by which generation r something was wrapped. What the first one wraps
+// has no mark, as before there were generations.
+func (r *resolved) mark(wrapped []byte) []byte {
+	if r.gen <= 1 {
+		return wrapped
+	}
+	b := binary.BigEndian.AppendUint32([]byte{wrappedGeneration}, uint32(r.gen)) //nolint:gosec // at most maxGeneration
+	return append(b, wrapped...)
+}
 
 // Wrap encrypts 1 to 64 bytes, bound to aad, and checks that they can be
 // unwrapped again before it returns.
@@ -111,7 +157,7 @@ func (w *Wrapper) Wrap(ctx context.Context, plaintext, aad []byte) ([]byte, erro
 	if err != nil {
 		return nil, err
 	}
-	wrapped := append([]byte{wrappedGCM}, sealed...)
+	wrapped := r.mark(append([]byte{wrappedGCM}, sealed...))
 	return wrapped, w.confirm(ctx, wrapped, plaintext, aad)
 }
 
@@ -156,7 +202,7 @@ func (w *Wrapper) wrapRSA(ctx context.Context, r *resolved, plaintext, aad []byt
 		if sealed, err = rsa.EncryptOAEP(oaepHash(format), rand.Reader, pub, bound, nil); err != nil {
 			return nil, explain("wrap with", w.k.name, fmt.Errorf("%w: %w", ErrUnsupported, err))
 		}
-		wrapped := append([]byte{format}, sealed...)
+		wrapped := r.mark(append([]byte{format}, sealed...))
 		err = w.confirm(ctx, wrapped, plaintext, aad)
 		if err == nil {
 			w.mu.Lock()
@@ -189,9 +235,10 @@ func bind(plaintext, aad []byte) []byte {
 // result. What this key did not make, or not with this aad, is ErrCiphertext.
 func (w *Wrapper) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, error) {
 	const verb = "unwrap with"
-	r, err := w.k.resolve(ctx)
+	number, wrapped, _ := cutGeneration(wrapped)
+	r, err := w.maker(ctx, number)
 	if err != nil {
-		return nil, err
+		return nil, explain(verb, w.k.name, err)
 	}
 	if len(wrapped) == 0 {
 		return nil, explain(verb, w.k.name, fmt.Errorf("%w: it is empty", ErrCiphertext))
@@ -211,6 +258,15 @@ func (w *Wrapper) Unwrap(ctx context.Context, wrapped, aad []byte) ([]byte, erro
 	return nil, explain(verb, w.k.name, fmt.Errorf("%w: format %d is not one of this kind of key", ErrCiphertext, format))
 }
 
+// maker is the generation that wrapped.
+func (w *Wrapper) maker(ctx context.Context, number int) (*resolved, error) {
+	r, err := w.k.resolve(ctx)
+	if err != nil || w.k.plain() || r.gen == number {
+		return r, err
+	}
+	return w.k.generation(ctx, number)
+}
+
 func (w *Wrapper) unwrapRSA(ctx context.Context, r *resolved, format byte, sealed, aad []byte) ([]byte, error) {
 	use := protocol.Use{Key: r.name, Mechanism: protocol.MechOAEPSHA256, Data: sealed}
 	if format == wrappedOAEPSHA1 {
@@ -227,6 +283,8 @@ func (w *Wrapper) unwrapRSA(ctx context.Context, r *resolved, format byte, seale
 	}
 	return bound[len(d):], nil
 }
+
+func (w *Wrapper) tested() *key { return w.k }
 
 func (w *Wrapper) selfTest(ctx context.Context) error {
 	if _, err := w.k.again(ctx); err != nil {

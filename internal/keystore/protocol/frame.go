@@ -22,7 +22,7 @@ import (
 )
 
 // Version is the first thing the keystore says and the worker compares.
-const Version = 1
+const Version = 2
 
 // MaxFrame limits the bytes behind the length of one frame. No operation of the
 // agent needs a tenth of it.

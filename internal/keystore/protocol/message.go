@@ -219,6 +219,7 @@ const (
 	UsageSign    Usage = 1
 	UsageEncrypt Usage = 2
 	UsageDecrypt Usage = 4
+	UsageUnwrap  Usage = 8 // of a transport key: other keys come in under it
 )
 
 // Create makes a key in the token. For OpImport Parts holds its value: of a
@@ -234,6 +235,9 @@ type Create struct {
 	// the key by its label alone.
 	AnyID bool
 	Parts [][]byte
+	// Check, when not empty, is how the new key's check value must begin; of a key
+	// pair it is the SHA-256 of the public half.
+	Check []byte
 }
 
 // Append appends the body of the message to b.
@@ -248,10 +252,10 @@ func (m *Create) Append(b []byte) []byte {
 	for _, v := range m.Parts {
 		b = appendBytes(b, v)
 	}
-	return b
+	return appendBytes(b, m.Check)
 }
 
-// Parse reads what Append wrote. ID and Parts share their memory with body.
+// Parse reads what Append wrote. ID, Parts and Check share their memory with body.
 func (m *Create) Parse(body []byte) error {
 	p := parser{b: body}
 	m.Label, m.ID = p.text(), p.bytes()
@@ -261,6 +265,7 @@ func (m *Create) Parse(body []byte) error {
 	for range p.count(4) {
 		m.Parts = append(m.Parts, p.bytes())
 	}
+	m.Check = p.bytes()
 	return p.end("the new key's description")
 }
 

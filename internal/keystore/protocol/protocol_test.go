@@ -49,9 +49,15 @@ func samples() []struct {
 			func() message { return &protocol.Use{} },
 		},
 		{
-			&protocol.Create{Label: "l", ID: []byte{1}, Type: protocol.TypeAES, Bits: 192, Usage: protocol.UsageEncrypt, AnyID: true, Parts: [][]byte{[]byte("a"), []byte("b")}},
+			&protocol.Create{Label: "l", ID: []byte{1}, Type: protocol.TypeAES, Bits: 192, Usage: protocol.UsageEncrypt, AnyID: true, Parts: [][]byte{[]byte("a"), []byte("b")}, Check: []byte{1, 2, 3}},
 			func() message { return &protocol.Create{} },
 		},
+		{&protocol.Rename{Key: []byte("key"), Label: "l@g2"}, func() message { return &protocol.Rename{} }},
+		{
+			&protocol.Unwrap{Transport: []byte("t"), Mechanism: protocol.MechOAEPSHA1, Key: []byte("k"), Value: []byte("v"), Create: []byte("c")},
+			func() message { return &protocol.Unwrap{} },
+		},
+		{&protocol.Verdict{Object: o, Readable: true, Trial: "sign", Failed: "no"}, func() message { return &protocol.Verdict{} }},
 		{&o, func() message { return &protocol.Object{} }},
 		{&protocol.Objects{o, o}, func() message { return &protocol.Objects{} }},
 		{&protocol.Failure{Reason: protocol.ReasonDevice, Code: 0x30, Detail: "C_Sign"}, func() message { return &protocol.Failure{} }},

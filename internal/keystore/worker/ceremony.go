@@ -15,7 +15,7 @@ func (t *token) list(out []byte) ([]byte, error) {
 	var all protocol.Objects
 	err := t.pool.with(func(sh pkcs11.SessionHandle) error {
 		for _, class := range []protocol.Class{protocol.ClassPrivate, protocol.ClassSecret, protocol.ClassPublic, protocol.ClassCert} {
-			found, err := t.find(sh, template(&protocol.Key{Class: class}), 1000)
+			found, err := t.find(sh, template(&protocol.Key{Class: class}), mostObjects)
 			if err != nil {
 				return err
 			}
@@ -41,12 +41,15 @@ func (t *token) list(out []byte) ([]byte, error) {
 func (t *token) create(out []byte, op protocol.Op, m *protocol.Create) ([]byte, error) {
 	var o *protocol.Object
 	err := t.ceremony(func(sh pkcs11.SessionHandle) error {
-		if err := t.mustBeNew(sh, m); err != nil {
+		if err := t.mustBeNew(sh, m.Label, m.ID, m.AnyID); err != nil {
 			return err
 		}
-		made, err := t.make(sh, op, m, false)
+		make := func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error) {
+			return t.make(sh, op, m, leanly)
+		}
+		made, err := make(sh, false)
 		if err != nil && len(made) == 0 && because(err) != protocol.ReasonSession {
-			made, err = t.makeLean(op, m, err)
+			made, err = t.makeLean(make, err)
 		}
 		if err == nil {
 			if o, err = t.approve(sh, op, m, made[0]); err == nil {
@@ -61,12 +64,16 @@ func (t *token) create(out []byte, op protocol.Op, m *protocol.Create) ([]byte, 
 	return o.Append(out), nil
 }
 
+// maker makes objects, the key itself first, and with an error returns those that
+// exist nevertheless.
+type maker func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error)
+
 // makeLean tries once more without the attributes that only deny a use: some
 // tokens refuse a template that says them. What the key may do is read back in
 // any case. When that fails too, cause is the error.
-func (t *token) makeLean(op protocol.Op, m *protocol.Create, cause error) (made []pkcs11.ObjectHandle, err error) {
+func (t *token) makeLean(make maker, cause error) (made []pkcs11.ObjectHandle, err error) {
 	err = t.ceremony(func(sh pkcs11.SessionHandle) (err error) {
-		made, err = t.make(sh, op, m, true)
+		made, err = make(sh, true)
 		return err
 	})
 	if err != nil && len(made) == 0 {
@@ -104,11 +111,11 @@ func (t *token) undo(made []pkcs11.ObjectHandle, cause error) error {
 	return fail(protocol.ReasonNotCommitted, "%v", cause)
 }
 
-func (t *token) mustBeNew(sh pkcs11.SessionHandle, m *protocol.Create) error {
+func (t *token) mustBeNew(sh pkcs11.SessionHandle, label string, id []byte, anyID bool) error {
 	for _, class := range []protocol.Class{protocol.ClassPrivate, protocol.ClassSecret, protocol.ClassPublic} {
-		name := protocol.Key{Label: m.Label, Class: class}
-		if !m.AnyID {
-			name.ID = m.ID
+		name := protocol.Key{Label: label, Class: class}
+		if !anyID {
+			name.ID = id
 		}
 		found, err := t.find(sh, template(&name), 1)
 		if err != nil {
@@ -134,7 +141,7 @@ func purpose(m *protocol.Create, leanly bool) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_ID, m.ID),
 		pkcs11.NewAttribute(pkcs11.CKA_SIGN, has(protocol.UsageSign)),
 		pkcs11.NewAttribute(pkcs11.CKA_DECRYPT, has(protocol.UsageDecrypt)),
-		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_UNWRAP, has(protocol.UsageUnwrap)),
 		pkcs11.NewAttribute(pkcs11.CKA_DERIVE, false),
 	}
 	if m.Type == protocol.TypeAES || m.Type == protocol.TypeGeneric {
@@ -156,7 +163,7 @@ func publicPurpose(m *protocol.Create, leanly bool) []*pkcs11.Attribute {
 		pkcs11.NewAttribute(pkcs11.CKA_ID, m.ID),
 		pkcs11.NewAttribute(pkcs11.CKA_VERIFY, m.Usage&protocol.UsageSign != 0),
 		pkcs11.NewAttribute(pkcs11.CKA_ENCRYPT, m.Usage&protocol.UsageDecrypt != 0),
-		pkcs11.NewAttribute(pkcs11.CKA_WRAP, false),
+		pkcs11.NewAttribute(pkcs11.CKA_WRAP, m.Usage&protocol.UsageUnwrap != 0),
 	}
 	if leanly {
 		return lean(a)
@@ -164,8 +171,7 @@ func publicPurpose(m *protocol.Create, leanly bool) []*pkcs11.Attribute {
 	return a
 }
 
-// make returns the new objects, the key itself first. With an error it returns
-// those that exist nevertheless.
+// make generates or imports.
 func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create, leanly bool) ([]pkcs11.ObjectHandle, error) {
 	if op == protocol.OpImport {
 		return t.importKey(sh, m, leanly)

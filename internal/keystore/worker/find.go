@@ -296,6 +296,9 @@ func (t *token) public(sh pkcs11.SessionHandle, h pkcs11.ObjectHandle, o *protoc
 		return v, nil
 	}
 	beside, err := t.findOne(sh, &protocol.Key{Label: o.Label, ID: o.ID, Class: protocol.ClassPublic})
+	if because(err) == protocol.ReasonKeyNotFound && len(o.ID) > 0 { // a rename was cut off between the halves
+		beside, err = t.findOne(sh, &protocol.Key{ID: o.ID, Class: protocol.ClassPublic})
+	}
 	if err != nil {
 		if r := because(err); r == protocol.ReasonKeyNotFound || r == protocol.ReasonKeyAmbiguous {
 			return v, nil

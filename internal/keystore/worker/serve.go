@@ -45,7 +45,8 @@ func newServer(fd int) *server {
 		fd: fd, in: make([]byte, 0, 16<<10), done: make(chan error, 1),
 		took: map[protocol.Op]time.Duration{
 			protocol.OpDescribe: slow, protocol.OpList: slow, protocol.OpGenerate: slow,
-			protocol.OpImport: slow, protocol.OpDestroy: slow,
+			protocol.OpImport: slow, protocol.OpDestroy: slow, protocol.OpNames: slow, protocol.OpRename: slow,
+			protocol.OpUnwrap: slow, protocol.OpVerify: slow,
 		},
 	}
 }
@@ -198,6 +199,18 @@ func (s *server) carryOut(out []byte, f protocol.Frame) ([]byte, error) {
 			return nil, err
 		}
 		return s.tok.create(out, f.Code, &m)
+	case protocol.OpUnwrap:
+		var m protocol.Unwrap
+		if err := m.Parse(f.Body); err != nil {
+			return nil, err
+		}
+		return s.tok.unwrap(out, &m)
+	case protocol.OpRename:
+		var m protocol.Rename
+		if err := m.Parse(f.Body); err != nil {
+			return nil, err
+		}
+		return s.tok.rename(out, &m)
 	}
 	var m protocol.Use
 	if err := m.Parse(f.Body); err != nil {
@@ -210,6 +223,10 @@ func (s *server) carryOut(out []byte, f protocol.Frame) ([]byte, error) {
 		return s.tok.operate(out, f.Code, &m)
 	case protocol.OpDestroy:
 		return s.tok.destroy(out, &m)
+	case protocol.OpNames:
+		return s.tok.names(out, &m)
+	case protocol.OpVerify:
+		return s.tok.verify(out, &m)
 	}
 	return nil, fmt.Errorf("%w: no operation %d", protocol.ErrFrame, f.Code)
 }
