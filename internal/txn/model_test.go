@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-	"golang.org/x/sys/unix"
 
 	"gardu/internal/secret"
 	"gardu/internal/txn"
@@ -42,6 +41,10 @@ type model struct {
 	asked    map[string][]time.Time // customer → accepted when
 	told     map[string]txn.State   // id → state last told, in this run
 	sends    map[string]int         // external id → audit records
+	verdicts map[string]txn.State   // id → what an operator is about to close it as
+	begun    map[string]int         // act and object → begun and not ended so often
+	recorded map[string]bool        // act and object that were recorded before they were done
+	deeds    map[string]int         // act → carried out so often
 	keys     int
 	steps    int
 }
@@ -56,19 +59,26 @@ func newModel(t *testing.T, seed uint64) *model {
 	m := &model{
 		t: t, clock: newTestClock(), dice: &dice{r: rand.New(rand.NewPCG(seed, 7))}, //nolint:gosec // a repeatable test wants weak randomness
 		promised: map[string]*txn.Request{}, asked: map[string][]time.Time{}, told: map[string]txn.State{}, sends: map[string]int{},
+		verdicts: map[string]txn.State{}, begun: map[string]int{}, recorded: map[string]bool{}, deeds: map[string]int{},
 	}
 	m.vault = newVault(m.dice, m.fail)
 	m.world = newWorld(m.dice, m.vault, m.fail)
 	m.world.kind = func() bool { m.mu.Lock(); defer m.mu.Unlock(); return m.gentle }
+	m.world.wanted = func(id string) bool { m.mu.Lock(); defer m.mu.Unlock(); return m.recorded[txn.ActRetry+" "+id] }
+	m.world.repeats = map[txn.Operation]int{}
 	m.opts = txn.Options{
 		Store: m.vault, Identity: txn.Identity{Kiosk: 42, Salt: 7}, Log: slog.New(slog.DiscardHandler), Audit: m,
 		Limits:   txn.Limits{CustomerHour: customerHour, KioskHour: kioskHour, InFlight: inFlight},
-		Timing:   txn.Timing{LinkStagger: 3 * time.Second, Probe: 10 * time.Minute},
+		Timing:   txn.Timing{LinkStagger: 3 * time.Second, Probe: 10 * time.Minute, Unresolved: 60 * time.Hour},
 		OnChange: m.changed, Clock: m.clock.read,
 	}
 	for _, p := range policies() {
 		if p.Operation == txn.PrepaidResetPIN {
 			p.HoldOffline = seed%2 == 0
+		}
+		if p.Operation == txn.FinpayResetPIN && seed%3 != 0 {
+			p.Repeats, p.Quiet = int(seed%3), 2*time.Minute
+			m.world.repeats[p.Operation] = p.Repeats
 		}
 		m.opts.Offers = append(m.opts.Offers, txn.Offer{Policy: p, Provider: at{m.world, p.Provider}})
 	}
@@ -82,14 +92,33 @@ func (m *model) fail(format string, args ...any) {
 }
 
 // Record implements txn.Recorder.
-func (m *model) Record(_ context.Context, act string, r *txn.Request, a *txn.Attempt, _ string) error {
+func (m *model) Record(_ context.Context, act string, r *txn.Request, a *txn.Attempt, who string) error {
+	truth, known := m.world.verdict(r.ID)
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	name, stage, operators := strings.Cut(act, ".")
+	if operators != (who != "") || operators && r.Note == "" {
+		m.bad = append(m.bad, fmt.Sprintf("%s of %s is recorded as by %q because of %q", act, r.ID, who, r.Note))
+	}
+	if operators && "."+stage != txn.ActBegins {
+		m.begun[name+" "+r.ID]--
+	}
 	if !m.gentle && m.dice.in(200) {
 		return errors.New("the audit record's disk is full")
 	}
-	if act == txn.ActSend {
+	switch act {
+	case txn.ActSend:
 		m.sends[a.ExternalID]++
+	case txn.ActResolve + txn.ActBegins:
+		if !known || m.verdicts[r.ID] != truth {
+			return errors.New("the operator looks again and finds it otherwise")
+		}
+	case txn.ActRelease + txn.ActBegins:
+		m.world.lift(r.ID)
+	}
+	if operators && "."+stage == txn.ActBegins {
+		m.begun[name+" "+r.ID]++
+		m.recorded[name+" "+r.ID] = true
 	}
 	return nil
 }
@@ -108,6 +137,9 @@ func (m *model) changed(r *txn.Request) {
 	defer m.mu.Unlock()
 	if was, ok := m.told[r.ID]; ok && was.Final() && was != r.State {
 		m.bad = append(m.bad, fmt.Sprintf("%s was told to be %s and now %s", r.ID, was, r.State))
+	}
+	if r.Reason == txn.ReasonByOperator && !m.recorded[txn.ActCancel+" "+r.ID] {
+		m.bad = append(m.bad, r.ID+" is cancelled by an operator of whom the audit record knows nothing")
 	}
 	m.told[r.ID] = r.State
 }
@@ -263,15 +295,65 @@ func (m *model) cancel() {
 	}
 }
 
+// operate has an operator do something to one of the requests that are not
+// finished, or to a provider.
+func (m *model) operate() {
+	list := m.vault.unfinished()
+	if len(list) == 0 {
+		return
+	}
+	r := list[m.dice.n(len(list))]
+	o := txn.Order{ID: r.ID, Who: "budi", Why: "seen at the provider's"}
+	ctx := m.t.Context()
+	var err error
+	act := []string{txn.ActCancel, txn.ActResolve, txn.ActInquire, txn.ActRetry, txn.ActRelease}[m.dice.n(5)]
+	switch act {
+	case txn.ActCancel:
+		r, err = m.engine.Withdraw(ctx, o)
+		if err == nil && r.State != txn.Cancelled {
+			m.fail("%s is withdrawn and yet %s", o.ID, r.State)
+		}
+	case txn.ActResolve:
+		to, known := m.world.verdict(r.ID)
+		if !known {
+			return
+		}
+		m.mu.Lock()
+		m.verdicts[r.ID] = to
+		m.mu.Unlock()
+		r, err = m.engine.Resolve(ctx, o, to)
+		if err == nil && (r.State != to || r.NoteBy != o.Who) {
+			m.fail("%s is resolved as %s by %q and should be %s", o.ID, r.State, r.NoteBy, to)
+		}
+	case txn.ActInquire:
+		_, err = m.engine.Inquire(ctx, o)
+	case txn.ActRetry:
+		_, err = m.engine.Retry(ctx, o)
+	case txn.ActRelease:
+		_, err = m.engine.Release(ctx, []string{"finpay", "prepaid"}[m.dice.n(2)], o.Who, o.Why)
+	}
+	var oe *txn.OrderError
+	switch {
+	case err == nil:
+		m.mu.Lock()
+		m.deeds[act]++
+		m.mu.Unlock()
+	case !errors.As(err, &oe) || oe.Hint() == "" || oe.Act != act:
+		m.fail("%s: %v", act, err)
+	}
+}
+
 // act does one thing.
 func (m *model) act() {
 	switch n := m.dice.n(100); {
-	case n < 45:
+	case n < 35:
 		m.accept()
-	case n < 60:
+	case n < 50:
 		m.supply()
-	case n < 75:
+	case n < 62:
 		m.cancel()
+	case n < 75:
+		m.operate()
 	case n < 80:
 		q := m.ask()
 		_ = m.engine.Preview(m.t.Context(), q.Operation, q.Fields)
@@ -356,6 +438,14 @@ func (m *model) settled() {
 	}
 	m.kept()
 	m.limits()
+	m.mu.Lock()
+	for act, n := range m.begun {
+		if n != 0 {
+			m.bad = append(m.bad, fmt.Sprintf("%s has %d audit records of its beginning without one of its end", act, n))
+		}
+	}
+	clear(m.begun)
+	m.mu.Unlock()
 	for range 20 {
 		q := m.ask()
 		var cool *txn.CooldownError
@@ -363,12 +453,10 @@ func (m *model) settled() {
 			m.fail("a cooldown of an hour at most goes on after a day: %v", err)
 		}
 	}
-	time.Sleep(50 * time.Hour)
+	time.Sleep(70 * time.Hour)
 	synctest.Wait()
 	for _, r := range m.vault.all() {
-		if r.State != txn.Unresolved {
-			m.fail("%s is %s and still there after its time", r.ID, r.State)
-		}
+		m.fail("%s is %s and still there after its time", r.ID, r.State)
 	}
 	m.mu.Lock()
 	m.gentle = false
@@ -409,6 +497,7 @@ func (m *model) run(steps int) {
 	for i := range steps {
 		m.step()
 		if i%50 == 49 {
+			synctest.Wait() // a call that has only just ended may still hold its secret
 			m.world.wiped()
 		}
 		m.mu.Lock()
@@ -425,47 +514,74 @@ func (m *model) run(steps int) {
 	m.halt()
 }
 
-func cpu(t *testing.T) time.Duration {
-	var u unix.Rusage
-	require.NoError(t, unix.Getrusage(unix.RUSAGE_SELF, &u))
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano()).Round(time.Millisecond)
+// tally is what all models did together.
+type tally struct {
+	mu                           sync.Mutex // guards what follows
+	steps, calls, reads, repeats int
+	acts                         map[string]int
+}
+
+func (y *tally) add(m *model) {
+	y.mu.Lock()
+	defer y.mu.Unlock()
+	y.steps += m.steps
+	y.calls += m.world.calls
+	y.reads += m.world.reads
+	y.repeats += m.world.again
+	for act, n := range m.deeds {
+		y.acts[act] += n
+	}
+}
+
+// modelSeed runs one seed's model to its end or its first findings.
+func modelSeed(t *testing.T, seed uint64, steps int, y *tally) {
+	synctest.Test(t, func(t *testing.T) {
+		m := newModel(t, seed)
+		m.run(steps)
+		y.add(m)
+		if len(m.bad) > 0 {
+			first := strings.Join(m.bad[:min(5, len(m.bad))], "\n")
+			t.Fatalf("GARDU_SEED=%d: %d findings, first:\n%s\n\n%s", seed, len(m.bad), first, m.vault.mentioned(first))
+		}
+	})
 }
 
 func TestAnythingInAnyOrder(t *testing.T) {
-	seeds, steps := 40, 2750
-	if raceDetector {
-		seeds, steps = 8, 1500
-	}
-	first := uint64(20260504)
-	if s := os.Getenv("GARDU_SEED"); s != "" {
+	const leastSteps, steps, lanes = 100_000, 2500, 4
+	first, seeds := uint64(20260504), uint64(leastSteps/steps)
+	number := func(name string, n *uint64) bool {
+		s := os.Getenv(name)
+		if s == "" {
+			return false
+		}
 		var err error
-		first, err = strconv.ParseUint(s, 10, 64)
+		*n, err = strconv.ParseUint(s, 10, 64)
 		require.NoError(t, err)
+		return true
+	}
+	own := number("GARDU_SEED", &first)
+	if own {
 		seeds = 1
 	}
-	if s := os.Getenv("GARDU_SEEDS"); s != "" {
-		var err error
-		seeds, err = strconv.Atoi(s)
-		require.NoError(t, err)
-	}
-	began := cpu(t)
-	var total, calls, reads int
-	for seed := first; seed < first+uint64(seeds); seed++ { //nolint:gosec // a small number
-		synctest.Test(t, func(t *testing.T) {
-			m := newModel(t, seed)
-			m.run(steps)
-			total += m.steps
-			calls += m.world.calls
-			reads += m.world.reads
-			if len(m.bad) > 0 {
-				first := strings.Join(m.bad[:min(5, len(m.bad))], "\n")
-				t.Fatalf("GARDU_SEED=%d: %d findings, first:\n%s\n\n%s", seed, len(m.bad), first, m.vault.mentioned(first))
-			}
-		})
-		if t.Failed() {
-			return
+	own = number("GARDU_SEEDS", &seeds) || own
+	y := &tally{acts: map[string]int{}}
+	t.Run("seeds", func(t *testing.T) {
+		for lane := range uint64(lanes) {
+			t.Run(strconv.FormatUint(lane, 10), func(t *testing.T) {
+				t.Parallel()
+				for seed := first + lane; seed < first+seeds && !t.Failed(); seed += lanes {
+					modelSeed(t, seed, steps, y)
+				}
+			})
 		}
+	})
+	fmt.Printf("model: %d steps, %d calls, %d read-backs, %d guarded repeats, operators' acts %v\n", y.steps, y.calls, y.reads, y.repeats, y.acts)
+	if own || t.Failed() {
+		return
 	}
-	used := cpu(t) - began
-	t.Logf("%d steps, %d calls, %d read-backs in %v of CPU: %.0f steps a second", total, calls, reads, used, float64(total)/used.Seconds())
+	require.GreaterOrEqual(t, y.steps, leastSteps)
+	require.NotZero(t, y.repeats, "no doubt was ever repeated")
+	for _, act := range []string{txn.ActCancel, txn.ActResolve, txn.ActInquire, txn.ActRetry, txn.ActRelease} {
+		require.NotZero(t, y.acts[act], "no operator's %s was ever carried out", act)
+	}
 }

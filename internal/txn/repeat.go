@@ -54,7 +54,8 @@ func sameDay(a, b time.Time) bool {
 
 // mayRepeat reports whether the engine may repeat a doubt by itself: where the
 // policy allows it and nobody can be asked instead, once the last call has had its
-// quiet time.
+// quiet time, and while the request might still be sent for the first time. After
+// that its customer is gone, and only an operator knows better.
 func mayRepeat(r *Request, p *Policy, now time.Time) bool {
-	return r.State == InDoubt && !p.Readback && r.repeats() < p.Repeats && !now.Before(quietFrom(r).Add(p.Quiet))
+	return r.State == InDoubt && !p.Readback && r.repeats() < p.Repeats && !now.Before(quietFrom(r).Add(p.Quiet)) && now.Before(r.Expires)
 }

@@ -183,7 +183,7 @@ var edges = map[txn.State][]txn.State{
 	txn.Sending:    {txn.Queued, txn.Sending, txn.Pending, txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired, txn.Cancelled},
 	txn.Pending:    {txn.Queued, txn.Pending, txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired, txn.Unresolved},
 	txn.InDoubt:    {txn.InDoubt, txn.Sending, txn.Succeeded, txn.Rejected, txn.Expired, txn.Unresolved},
-	txn.Unresolved: {txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired},
+	txn.Unresolved: {txn.Unresolved, txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired},
 }
 
 func (v *vault) Update(_ context.Context, r *txn.Request, s *secret.Value) error {
@@ -322,6 +322,19 @@ func (v *vault) stillOpen() []*txn.Request {
 	for _, set := range v.open {
 		for q := range set {
 			out = append(out, v.items[q].Clone())
+		}
+	}
+	return out
+}
+
+// unfinished are the requests for which an operator might do something.
+func (v *vault) unfinished() []*txn.Request {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	var out []*txn.Request
+	for _, q := range slices.Sorted(maps.Keys(v.items)) {
+		if r := v.items[q]; !r.State.Final() {
+			out = append(out, r)
 		}
 	}
 	return out

@@ -15,7 +15,14 @@ type deed struct {
 	maybe  map[int]int // step → calls that may have had their effect
 	effect time.Time   // when it came, or will have come; zero: never
 	onWay  bool        // a call is under way
-	till   time.Time   // when it is really too late to send it
+	last   map[int]call
+	till   time.Time // when it is really too late to send it
+}
+
+// call is the last call of a step that may have had its effect.
+type call struct {
+	id string
+	at time.Time
 }
 
 // world is the platform behind all operations. It remembers what it saw, answers
@@ -30,11 +37,14 @@ type world struct {
 	down    bool
 	deeds   map[string]*deed
 	extIDs  map[string]bool
-	inCall  map[string]int  // customer → calls under way
-	quiet   map[string]wish // provider → asked to be left alone
-	secrets []*secret.Value // what was handed to calls that are over
+	inCall  map[string]int        // customer → calls under way
+	quiet   map[string]wish       // provider → asked to be left alone
+	secrets []*secret.Value       // what was handed to calls that are over
+	wanted  func(id string) bool  // an operator wants it sent
+	repeats map[txn.Operation]int // how often a doubt may be repeated by itself
 	calls   int
 	reads   int
+	again   int // guarded repeats
 }
 
 // wish is what a provider asked for. What was on its way in the same instant does
@@ -56,7 +66,7 @@ type at struct {
 func (w *world) deedOf(r *txn.Request) *deed {
 	d := w.deeds[r.ID]
 	if d == nil {
-		d = &deed{maybe: map[int]int{}}
+		d = &deed{maybe: map[int]int{}, last: map[int]call{}}
 		w.deeds[r.ID] = d
 	}
 	return d
@@ -93,7 +103,11 @@ func (p at) begin(c txn.Call) *deed {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.calls++
-	w.fresh(c.Attempt.ExternalID)
+	if c.Attempt.Repeat {
+		w.extIDs[c.Attempt.ExternalID] = true
+	} else {
+		w.fresh(c.Attempt.ExternalID)
+	}
 	disk := w.vault.peek(r.Seq)
 	now := time.Now()
 	switch {
@@ -101,7 +115,7 @@ func (p at) begin(c txn.Call) *deed {
 		w.fail("%s is sent and is not on disk", r.ID)
 	case disk.State != txn.Sending || disk.Last().ExternalID != c.Attempt.ExternalID || disk.Last().Outcome != 0:
 		w.fail("%s is sent, and its attempt is not on disk: %s", r.ID, disk.State)
-	case now.After(w.tooLate(r).Add(blink)):
+	case now.After(w.tooLate(r).Add(blink)) && !(c.Attempt.Repeat && w.wanted(r.ID)):
 		w.fail("%s is sent %v after its time", r.ID, now.Sub(w.tooLate(r)))
 	case w.quiet[p.provider].stands(now):
 		w.fail("%s is sent to a provider that wants to be left alone", r.ID)
@@ -112,8 +126,8 @@ func (p at) begin(c txn.Call) *deed {
 	if d.onWay || w.inCall[r.Customer] > 0 {
 		w.fail("%s: two calls of one customer at a time", r.ID)
 	}
-	if d.maybe[c.Attempt.Step] > 0 {
-		w.fail("%s is sent again, and an earlier call of step %d may have arrived", r.ID, c.Attempt.Step)
+	if c.Attempt.Repeat || d.maybe[c.Attempt.Step] > 0 {
+		w.guarded(c, d)
 	}
 	for _, o := range w.vault.before(r) {
 		if o.State == txn.Pending && o.Await != "" {
@@ -129,9 +143,46 @@ func (p at) begin(c txn.Call) *deed {
 	return d
 }
 
+// guarded holds a repeat of a doubt against what makes it safe. w.mu is held.
+func (w *world) guarded(c txn.Call, d *deed) {
+	r, last, now := c.Request, d.last[c.Attempt.Step], time.Now()
+	jakarta := time.FixedZone("WIB", 7*60*60)
+	day := func(t time.Time) int { return t.In(jakarta).YearDay() }
+	switch {
+	case !c.Attempt.Repeat || w.repeats[r.Operation] == 0:
+		w.fail("%s is sent again, and an earlier call of step %d may have arrived", r.ID, c.Attempt.Step)
+	case last.id == "": // the attempt before died with the machine before it left, which nobody knew
+	case c.Attempt.ExternalID != last.id:
+		w.fail("%s is repeated as %s and was sent as %s", r.ID, c.Attempt.ExternalID, last.id)
+	case day(last.at.Add(blink)) != day(now) && day(last.at.Add(-blink)) != day(now):
+		w.fail("%s is repeated on another day: sent at %v", r.ID, last.at)
+	}
+	w.again++
+	for _, o := range w.vault.all() {
+		if o.Seq > r.Seq && o.Customer == r.Customer && o.Operation == r.Operation && o.EverSent() {
+			w.fail("%s is repeated after %s, which its customer asked for later", r.ID, o.ID)
+		}
+	}
+}
+
+// verdict is what an operator finds out at the platform: whether a request took
+// effect. Nobody knows while it may still do so by itself.
+func (w *world) verdict(id string) (to txn.State, known bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	d := w.deeds[id]
+	switch {
+	case d == nil, d.effect.IsZero() && !d.onWay:
+		return txn.Rejected, true
+	case d.there():
+		return txn.Succeeded, true
+	}
+	return "", false
+}
+
 // Submit implements txn.Provider.
 func (p at) Submit(ctx context.Context, c txn.Call) txn.Answer {
-	w := p.world
+	w, began := p.world, time.Now() // really, and not by the machine's clock
 	d := p.begin(c)
 	if w.dice.in(3) {
 		select {
@@ -149,6 +200,7 @@ func (p at) Submit(ctx context.Context, c txn.Call) txn.Answer {
 	case txn.NotSent, txn.WasRejected:
 	default:
 		d.maybe[c.Attempt.Step]++
+		d.last[c.Attempt.Step] = call{c.Attempt.ExternalID, began}
 	}
 	if d.effect.IsZero() && a.Outcome == txn.Unknown && w.dice.in(2) {
 		d.effect = time.Now() // it arrived
@@ -183,7 +235,11 @@ func (w *world) wants(provider string, a txn.Answer) {
 // answer makes one of every kind. w.mu is held.
 func (p at) answer(c txn.Call, d *deed) txn.Answer {
 	w, r := p.world, c.Request
-	did := func() { d.effect = time.Now() }
+	did := func() {
+		if now := time.Now(); d.effect.IsZero() || d.effect.After(now) { // the second time is no second effect
+			d.effect = now
+		}
+	}
 	if w.down {
 		return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonLinkDown}
 	}
@@ -315,6 +371,13 @@ func (w *world) forgetWishes() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	clear(w.quiet)
+}
+
+// lift is an operator's word that a provider may be tried again.
+func (w *world) lift(provider string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.quiet, provider)
 }
 
 // truth holds a finished record against what really happened.
