@@ -23,6 +23,8 @@ type batch struct {
 	bytes    int64 // likewise
 	changes  []change
 	reserved bool // a block of serials comes along
+
+	rewrapped []rewrapped
 }
 
 // change is what the index learns once the batch is on disk.

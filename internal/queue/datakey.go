@@ -16,7 +16,7 @@ import (
 // long as the token takes and must return soon after ctx ends.
 type KEK interface {
 	// ID names the key that Wrap uses, for messages and for telling when an old
-	// key is no longer needed. At most 255 bytes.
+	// key is no longer needed. At most 255 bytes. See Generations.
 	ID() string
 	// Wrap encrypts plaintext, at most 64 bytes, and binds it to aad.
 	Wrap(ctx context.Context, plaintext, aad []byte) ([]byte, error)
@@ -98,7 +98,7 @@ func newDataKey(ctx context.Context, kek KEK, journal journalID, id uint32) (*da
 	if err != nil {
 		return nil, err
 	}
-	return &dataKey{id: id, aead: a, created: time.Now(), kek: kek.ID(), wrapped: wrapped}, nil
+	return &dataKey{id: id, aead: a, created: time.Now(), kek: wrappedBy(kek, wrapped), wrapped: wrapped}, nil
 }
 
 // wrappedKey is a key as it is stored: in the journal's meta bucket, and with

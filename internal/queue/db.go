@@ -59,7 +59,7 @@ type Stats struct {
 	FileBytes      int64  // of the file
 	HighestSeq     uint64 // ever given
 	DataKeys       int
-	KEKs           []string // the KEKs that some data key still needs
+	KEKs           []string // the KEKs that some data key still needs; see DB.KEKs
 	KeyFilesDoomed int      // keys of secrets that could not be destroyed yet
 	Down           error    // why the file is closed at the moment; nil where it is open
 }

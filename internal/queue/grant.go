@@ -118,7 +118,7 @@ func (db *DB) grantKeys(ctx context.Context) (*grantKeys, error) {
 	if err != nil {
 		return nil, fmt.Errorf("unwrap the grants' key under %s: %w", w.kek, err)
 	}
-	if w.kek != db.opt.KEK.ID() {
+	if to, err := newest(ctx, db.opt.KEK); err == nil && w.kek != to {
 		// An earlier generation wrapped it: it must not be the reason to keep that one.
 		if fresh, err := db.putGrantKey(ctx, root, false); err == nil {
 			raw = fresh
@@ -162,7 +162,7 @@ func (db *DB) putGrantKey(ctx context.Context, root []byte, anew bool) ([]byte, 
 	if err != nil {
 		return nil, fmt.Errorf("wrap the grants' key under %s: %w", db.opt.KEK.ID(), err)
 	}
-	raw, err := (&wrappedKey{created: time.Now().UnixMilli(), kek: db.opt.KEK.ID(), wrapped: wrapped}).encode(grantKeyMagic)
+	raw, err := (&wrappedKey{created: time.Now().UnixMilli(), kek: wrappedBy(db.opt.KEK, wrapped), wrapped: wrapped}).encode(grantKeyMagic)
 	if err != nil {
 		return nil, err
 	}

@@ -135,7 +135,7 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	copy(plain[2:], s.Bytes())
 	out.box = aead.Seal(nil, nil, plain, secretAAD(secretLabel, journal, id, kind, out.gen)) //nolint:gosec // the AEAD makes its own random nonce
 
-	w := wrappedKey{created: sinceBoot(), kek: d.kek.ID(), wrapped: wrapped}
+	w := wrappedKey{created: sinceBoot(), kek: wrappedBy(d.kek, wrapped), wrapped: wrapped}
 	b, err := w.encode(secretKeyMagic)
 	if err != nil {
 		return nil, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -41,6 +42,7 @@ type writer struct {
 	fresh  *dataKey      // made, not yet in the file
 	made   chan *dataKey // where the maker delivers; nil says that it could not
 	making bool
+	held   []string  // the KEKs that there were when the making began
 	failed time.Time // when the token last could not
 	makers sync.WaitGroup
 
@@ -67,7 +69,7 @@ func (w *writer) run(ctx context.Context) {
 		case <-tick.C:
 			w.idle(ctx)
 		case w.fresh = <-w.made:
-			w.making = false
+			w.making, w.held = false, nil
 			if w.fresh == nil { // the token could not
 				w.failed = time.Now()
 			}
@@ -277,6 +279,11 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 		w.key, w.fresh = b.key, nil
 		w.keks[w.key.id] = w.key.kek
 	}
+	for _, r := range b.rewrapped {
+		if _, ok := w.keks[r.id]; ok {
+			w.keks[r.id] = r.kek
+		}
+	}
 	for _, c := range b.changes {
 		if c.gone {
 			w.index.remove(c.seq)
@@ -353,6 +360,7 @@ func (w *writer) renewKey(ctx context.Context) {
 		return
 	}
 	w.making = true
+	w.held = slices.Collect(maps.Values(w.keks))
 	id := w.state.nextKey
 	w.makers.Go(func() {
 		ctx, cancel := context.WithTimeout(ctx, wrapTimeout)
@@ -372,13 +380,16 @@ func (w *writer) worn() bool {
 
 // publish lets Stats see where things stand.
 func (w *writer) publish() {
-	var keks []string
+	// A key under way may come back wrapped by what wrapped when it was asked for.
+	keks := slices.Clone(w.held)
+	if w.fresh != nil {
+		keks = append(keks, w.fresh.kek)
+	}
 	for _, k := range w.keks {
-		if !slices.Contains(keks, k) {
-			keks = append(keks, k)
-		}
+		keks = append(keks, k)
 	}
 	slices.Sort(keks)
+	keks = slices.Compact(keks)
 	doomed := w.db.dir.retry()
 	w.db.publish(func(s *Stats) {
 		s.Items, s.Bytes = len(w.index.items), w.index.bytes
