@@ -48,6 +48,7 @@ type Recorder interface {
 const (
 	ActSend   = "send"   // an attempt is about to leave
 	ActSent   = "sent"   // and this is what it came to
+	ActRedeem = "redeem" // the code of a customer's page is about to be spent, and what it came to
 	ActForget = "forget" // a doubt that nobody closed is deleted after Timing.Unresolved
 )
 

@@ -387,6 +387,7 @@ type bench struct {
 	policies []txn.Policy
 	noProbe  bool // the platform cannot be probed
 	keeper   *atomic.Int64
+	redeemer txn.Provider
 	without  string // a provider that could not be built
 	stop     context.CancelFunc
 	done     chan struct{}
@@ -419,6 +420,9 @@ func (b *bench) start() {
 		}
 		if b.keeper != nil {
 			of.Provider = keeper{b.platform, b.keeper}
+		}
+		if b.redeemer != nil {
+			of.Provider = b.redeemer
 		}
 		if p.Provider == b.without {
 			of.Provider = nil

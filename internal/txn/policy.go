@@ -18,6 +18,7 @@ type Policy struct {
 	Fields   []Field // what the customer enters, in the order of entry
 	Secret   *Field  // the secret of the first step, or nil
 	OTP      *Field  // the secret of the second step, or nil
+	Code     *Field  // the code that the customer's page ends with, or nil; any visible character
 	Identity string  // the field that names the customer
 	// StaffVerify: nothing is accepted without the id of the member of staff who
 	// confirmed the card and the person (New.VerifiedBy).

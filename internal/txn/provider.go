@@ -24,6 +24,15 @@ type Inquirer interface {
 	Inquire(ctx context.Context, c Call) Answer
 }
 
+// Redeemer is a Provider whose customer's page ends with a code that proves what was
+// done there, and that works once. Redeem spends the code in Call.Secret. It changes
+// nothing of the customer's, so it is no attempt: the Answer's Outcome means
+// HasSucceeded, proved; WasRejected, this code proves nothing; NotSent, it was not
+// spent; Unknown, it may have been.
+type Redeemer interface {
+	Redeem(ctx context.Context, c Call) Answer
+}
+
 // Prober is a Provider that can tell whether its platform can be reached, with
 // no effect on any customer. A nil error is a working link; a *ProbeError says
 // more than that the link is down.

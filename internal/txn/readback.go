@@ -53,6 +53,9 @@ func rejectUnprocessed(s *settling) { closeAs(s.r, Rejected, ReasonNotProcessed,
 func unresolve(s *settling)         { closeAs(s.r, Unresolved, ReasonNoReadback, s.now) }
 
 func lookAtPage(s *settling) {
+	if s.a.Outcome == WentPending && s.a.Reason != "" {
+		s.r.Reason = s.a.Reason
+	}
 	s.r.Tries, s.r.NotBefore = 0, s.now.Add(pageEvery(s.p))
 }
 
