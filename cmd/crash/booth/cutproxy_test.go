@@ -1,0 +1,314 @@
+package booth
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// where is a place of an exchange at which the proxy can cut it.
+type where string
+
+const (
+	atRefusal  where = "refusal"     // nobody listens
+	atConnect  where = "connect"     // the connection is accepted and ended at once
+	atNoHello  where = "no greeting" // the connection stands, and no handshake comes about
+	inHello    where = "hello"       // n bytes of the client's part of the handshake have passed
+	inGreeting where = "greeting"    // n bytes of the server's part of it have
+	inRequest  where = "request"     // n bytes of the request have
+	atSilence  where = "silence"     // the request has passed, and nothing comes back before the client's time is up
+	inAnswer   where = "answer"      // n bytes of the answer have
+)
+
+// cut is one plan: once, at a place, after n bytes there.
+type cut struct {
+	at    where
+	n     int
+	reset bool // a reset in place of an orderly end
+}
+
+// cutProxy stands between the agent and one platform. By default it passes on
+// ciphertext and finds its way by the records of TLS, which are framed in clear;
+// with clear set it ends TLS itself, so that its byte is a byte of HTTP.
+type cutProxy struct {
+	t     *testing.T
+	to    string
+	clear *tls.Config // what the agent sees; nil: ciphertext passes through
+	trust *tls.Config // for the platform, where clear is set
+
+	mu    sync.Mutex // guards what follows
+	ln    net.Listener
+	addr  string
+	plan  cut
+	done  bool // the plan has been carried out
+	sizes map[where]int
+	open  map[net.Conn]bool
+	work  sync.WaitGroup
+}
+
+func newCutProxy(t *testing.T, to string, clear, trust *tls.Config) *cutProxy {
+	p := &cutProxy{t: t, to: to, clear: clear, trust: trust, sizes: map[where]int{}, open: map[net.Conn]bool{}, addr: "127.0.0.1:0"}
+	p.listen()
+	t.Cleanup(func() {
+		p.mu.Lock()
+		_ = p.ln.Close()
+		p.dropLocked()
+		p.mu.Unlock()
+		p.work.Wait()
+	})
+	return p
+}
+
+func (p *cutProxy) listen() {
+	ln, err := new(net.ListenConfig).Listen(context.Background(), "tcp4", p.addr)
+	require.NoError(p.t, err)
+	p.mu.Lock()
+	p.ln, p.addr = ln, ln.Addr().String()
+	p.mu.Unlock()
+	p.work.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			p.work.Go(func() { p.serve(c) })
+		}
+	})
+}
+
+// arm sets the next cut. Connections that idle are ended first, so that each case
+// begins with a connection of its own.
+func (p *cutProxy) arm(c cut) {
+	p.mu.Lock()
+	p.dropLocked()
+	p.plan, p.done = c, false
+	p.sizes = map[where]int{}
+	p.mu.Unlock()
+	if c.at == atRefusal {
+		p.mu.Lock()
+		_ = p.ln.Close()
+		p.mu.Unlock()
+	}
+}
+
+// mend lets everything through again.
+func (p *cutProxy) mend() {
+	p.mu.Lock()
+	was := p.plan.at
+	p.plan, p.done = cut{}, true
+	p.mu.Unlock()
+	if was == atRefusal {
+		p.listen()
+	}
+}
+
+func (p *cutProxy) dropLocked() {
+	for c := range p.open {
+		_ = c.Close()
+	}
+}
+
+// size is how many bytes passed at a place since arm.
+func (p *cutProxy) size(at where) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.sizes[at]
+}
+
+func (p *cutProxy) keep(c net.Conn) {
+	p.mu.Lock()
+	p.open[c] = true
+	p.mu.Unlock()
+}
+
+func (p *cutProxy) forget(c net.Conn) {
+	_ = c.Close()
+	p.mu.Lock()
+	delete(p.open, c)
+	p.mu.Unlock()
+}
+
+// allow says how many of n bytes at a place may pass, and whether that is where the
+// exchange ends.
+func (p *cutProxy) allow(at where, n int) (pass int, end bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	before := p.sizes[at]
+	if p.done || p.plan.at != at || before+n < p.plan.n {
+		p.sizes[at] += n
+		return n, false
+	}
+	pass = p.plan.n - before
+	p.sizes[at] += pass
+	p.done = true
+	return pass, true
+}
+
+// take carries a plan without bytes out, once.
+func (p *cutProxy) take(at where) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.done || p.plan.at != at {
+		return false
+	}
+	p.done = true
+	return true
+}
+
+func (p *cutProxy) serve(agent net.Conn) {
+	p.keep(agent)
+	defer p.forget(agent)
+	if p.take(atConnect) {
+		p.end(agent)
+		return
+	}
+	if p.take(atNoHello) {
+		_, _ = io.Copy(io.Discard, agent) // until the agent gives up
+		return
+	}
+	up, err := new(net.Dialer).DialContext(context.Background(), "tcp4", p.to)
+	if err != nil {
+		return
+	}
+	p.keep(up)
+	defer p.forget(up)
+	in, out := agent, up
+	ours, theirs := newTracker(true), newTracker(false)
+	if p.clear != nil {
+		a, b := tls.Server(agent, p.clear), tls.Client(up, p.trust)
+		if a.HandshakeContext(context.Background()) != nil || b.HandshakeContext(context.Background()) != nil {
+			return
+		}
+		in, out = a, b
+		ours, theirs = clearTracker(inRequest), clearTracker(inAnswer)
+	}
+	ours.other = theirs
+	var both sync.WaitGroup
+	both.Go(func() { p.pass(in, out, ours, agent, up) })
+	both.Go(func() { p.pass(out, in, theirs, agent, up) })
+	both.Wait()
+}
+
+// end closes both sides, as a line does that breaks or as a process that ends.
+func (p *cutProxy) end(conns ...net.Conn) {
+	p.mu.Lock()
+	reset := p.plan.reset
+	p.mu.Unlock()
+	for _, c := range conns {
+		if tcp, ok := c.(*net.TCPConn); ok && reset {
+			_ = tcp.SetLinger(0)
+		}
+		_ = c.Close()
+	}
+}
+
+// pass copies one direction, piece by piece as the tracker says where each belongs.
+func (p *cutProxy) pass(from, to net.Conn, tr *tracker, agent, up net.Conn) {
+	buf := make([]byte, 32<<10)
+	for {
+		n, err := from.Read(buf)
+		for rest := buf[:n]; len(rest) > 0; {
+			at, k := tr.next(rest)
+			if at == inRequest && p.silent() {
+				_, _ = to.Write(rest[:k])
+				rest = rest[k:]
+				continue
+			}
+			if at == inAnswer && p.silent() {
+				rest = rest[k:] // swallowed
+				continue
+			}
+			pass, end := p.allow(at, k)
+			if _, werr := to.Write(rest[:pass]); werr != nil && err == nil {
+				err = werr
+			}
+			if end {
+				p.end(agent, up)
+				return
+			}
+			rest = rest[k:]
+		}
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				_ = agent.Close()
+				_ = up.Close()
+			} else if cw, ok := to.(interface{ CloseWrite() error }); ok {
+				_ = cw.CloseWrite()
+			}
+			return
+		}
+	}
+}
+
+func (p *cutProxy) silent() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.plan.at == atSilence
+}
+
+// tracker finds the handshake's end in one direction of TLS 1.3: from the client,
+// the first record of type 23 is its Finished, and what follows is the request;
+// from the server, everything is handshake until the client's request has begun.
+type tracker struct {
+	client bool
+	clear  where
+	other  *tracker // the server's, told by the client's
+
+	mu      sync.Mutex // guards begun
+	begun   bool       // a byte of the request has passed
+	head    []byte     // of the record under way
+	left    int        // bytes of its body still to come
+	hidden  int        // records of type 23 that are over
+	hiddenN bool       // this one is of type 23
+}
+
+func newTracker(client bool) *tracker { return &tracker{client: client} }
+
+func clearTracker(at where) *tracker { return &tracker{clear: at} }
+
+// next says where the next bytes belong, and how many of them.
+func (t *tracker) next(b []byte) (where, int) {
+	const header = 5
+	switch {
+	case t.clear != "":
+		return t.clear, len(b)
+	case !t.client:
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.begun {
+			return inAnswer, len(b)
+		}
+		return inGreeting, len(b)
+	}
+	at := inHello
+	if t.hidden > 0 {
+		at = inRequest
+		t.other.mu.Lock()
+		t.other.begun = true
+		t.other.mu.Unlock()
+	}
+	if t.left == 0 {
+		n := min(header-len(t.head), len(b))
+		t.head = append(t.head, b[:n]...)
+		if len(t.head) == header {
+			t.left = int(t.head[3])<<8 | int(t.head[4])
+			t.hiddenN = t.head[0] == 23
+		}
+		return at, n
+	}
+	n := min(t.left, len(b))
+	t.left -= n
+	if t.left == 0 {
+		t.head = t.head[:0]
+		if t.hiddenN {
+			t.hidden++
+		}
+	}
+	return at, n
+}
