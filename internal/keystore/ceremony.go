@@ -89,6 +89,12 @@ type NewKey struct {
 	AllowWeak bool
 }
 
+// given is an error about what a person gave to a ceremony, which no change of the
+// configuration mends.
+func given(hint, format string, args ...any) error {
+	return &Error{Err: fmt.Errorf("%w: %s", ErrKeyGiven, fmt.Sprintf(format, args...)), Hint: hint}
+}
+
 // newIDSize is the size of a random CKA_ID.
 const newIDSize = 8
 
@@ -96,7 +102,7 @@ func (n *NewKey) create() (*protocol.Create, recipe, error) {
 	r, ok := recipes[n.Kind]
 	switch {
 	case !ok:
-		return nil, r, configuration("there is no kind of key %q", string(n.Kind))
+		return nil, r, given("choose one of those that `gardu keys generate --help` lists", "there is no kind of key %q", string(n.Kind))
 	case n.Label == "":
 		return nil, r, configuration("a new key needs a name")
 	}
@@ -147,7 +153,7 @@ func (s *Store) importKey(ctx context.Context, n NewKey, value *secret.Value) (K
 	switch r.typ {
 	case protocol.TypeGeneric:
 		if value.Len() == 0 {
-			return KeyInfo{}, configuration("the secret is empty")
+			return KeyInfo{}, given("name the file that holds it", "the secret is empty")
 		}
 		if value.Len() < shortSecret && !n.AllowWeak {
 			return KeyInfo{}, &Error{
@@ -160,7 +166,8 @@ func (s *Store) importKey(ctx context.Context, n NewKey, value *secret.Value) (K
 		defer clear(c.Parts[0])
 	case protocol.TypeAES:
 		if value.Len()*8 != int(r.bits) {
-			return KeyInfo{}, configuration("the key has %d bytes, %s has %d; check how its text is encoded", value.Len(), n.Kind, r.bits/8)
+			return KeyInfo{}, given("check how its text is encoded (--encoding), and whether the provider means this kind of key",
+				"the key has %d bytes, %s has %d", value.Len(), n.Kind, r.bits/8)
 		}
 		c.Parts = [][]byte{value.Bytes()}
 	case protocol.TypeRSA:
@@ -169,7 +176,7 @@ func (s *Store) importKey(ctx context.Context, n NewKey, value *secret.Value) (K
 			return KeyInfo{}, err
 		}
 		if key.N.BitLen() != int(r.bits) {
-			return KeyInfo{}, configuration("the RSA key has %d bits, not those of kind %s", key.N.BitLen(), n.Kind)
+			return KeyInfo{}, given(fmt.Sprintf("import it as rsa-%d", key.N.BitLen()), "the RSA key has %d bits, not those of kind %s", key.N.BitLen(), n.Kind)
 		}
 		c.Parts = rsaParts(key)
 		defer func() {
@@ -205,21 +212,21 @@ func (s *Store) parseRSA(b []byte) (*rsa.PrivateKey, error) {
 		parsed, err8 := x509.ParsePKCS8PrivateKey(b)
 		if err8 != nil {
 			// The parsers' own words may quote what they read.
-			return nil, configuration("this is no unencrypted RSA private key in PKCS #8 or PKCS #1, DER or PEM")
+			return nil, given("ask for it in one of these forms, or convert it with openssl pkcs8", "this is no unencrypted RSA private key in PKCS #8 or PKCS #1, DER or PEM")
 		}
 		var ok bool
 		if key, ok = parsed.(*rsa.PrivateKey); !ok {
-			return nil, configuration("this private key is not an RSA key")
+			return nil, given("name the file with the RSA key", "this private key is not an RSA key")
 		}
 	}
 	if n := key.N.BitLen(); n < s.opts.MinRSABits {
 		return nil, fmt.Errorf("%w: RSA with %d bits, at least %d are needed", ErrKeyWeak, n, s.opts.MinRSABits)
 	}
 	if len(key.Primes) != 2 {
-		return nil, configuration("this RSA key has %d primes; tokens take two", len(key.Primes))
+		return nil, given("ask its issuer for an ordinary one", "this RSA key has %d primes; tokens take two", len(key.Primes))
 	}
 	if err := key.Validate(); err != nil {
-		return nil, configuration("this RSA key is not consistent in itself; ask its issuer for it again")
+		return nil, given("ask its issuer for it again", "this RSA key is not consistent in itself")
 	}
 	key.Precompute()
 	return key, nil

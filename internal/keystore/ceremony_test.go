@@ -142,13 +142,13 @@ func TestImportRefuses(t *testing.T) {
 		is    error
 		says  string
 	}{
-		{"empty secret", keystore.KindHMAC, nil, keystore.ErrConfiguration, "empty"},
-		{"AES of another size", keystore.KindAES192, make([]byte, 32), keystore.ErrConfiguration, "32 bytes"},
-		{"AES still in hex", keystore.KindAES192, make([]byte, 48), keystore.ErrConfiguration, "encoded"},
+		{"empty secret", keystore.KindHMAC, nil, keystore.ErrKeyGiven, "empty"},
+		{"AES of another size", keystore.KindAES192, make([]byte, 32), keystore.ErrKeyGiven, "32 bytes"},
+		{"AES still in hex", keystore.KindAES192, make([]byte, 48), keystore.ErrKeyGiven, "encoded"},
 		{"RSA-1024", keystore.KindRSA2048, weakKey(t), keystore.ErrKeyWeak, "ask the provider"},
-		{"no key", keystore.KindRSA2048, []byte("canary-481516"), keystore.ErrConfiguration, "PKCS #8"},
-		{"an EC key", keystore.KindRSA2048, ecDER, keystore.ErrConfiguration, "not an RSA key"},
-		{"no such kind", "rsa-512", nil, keystore.ErrConfiguration, "rsa-512"},
+		{"no key", keystore.KindRSA2048, []byte("canary-481516"), keystore.ErrKeyGiven, "PKCS #8"},
+		{"an EC key", keystore.KindRSA2048, ecDER, keystore.ErrKeyGiven, "not an RSA key"},
+		{"no such kind", "rsa-512", nil, keystore.ErrKeyGiven, "rsa-512"},
 		{"EC is not imported", keystore.KindECP256, ecDER, keystore.ErrUnsupported, "made in the token"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gardu/internal/keystore/protocol"
 )
@@ -15,13 +16,18 @@ import (
 // padding off in constant time. CBC carries no integrity.
 type Cipher struct{ k *key }
 
-// Cipher returns the AES key that uri names, without touching the token.
-func (s *Store) Cipher(uri string) (*Cipher, error) {
+// Cipher returns the AES key that uri names, without touching the token. With bits
+// given it must be one of these sizes, as far as the token tells.
+func (s *Store) Cipher(uri string, bits ...int) (*Cipher, error) {
 	k, err := s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeAES)
 	if err != nil {
 		return nil, err
 	}
+	k.kind = KindAES192
 	k.judge = func(r *resolved) error {
+		if r.info.Bits != 0 && len(bits) > 0 && !slices.Contains(bits, r.info.Bits) {
+			return k.unfit(fmt.Errorf("%w: it has %d bits", ErrUnsupported, r.info.Bits))
+		}
 		if !has(r.token, ckmAESCBC, ckfEncrypt) || !has(r.token, ckmAESCBC, ckfDecrypt) {
 			return fmt.Errorf("%w: the token has no CKM_AES_CBC", ErrUnsupported)
 		}

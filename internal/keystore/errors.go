@@ -37,6 +37,8 @@ var (
 	ErrKeyChanged = errors.New("key was exchanged")
 	// ErrKeyWeak: the key is shorter than allowed.
 	ErrKeyWeak = errors.New("key too short")
+	// ErrKeyGiven: what a person gave as a new key, or said of it, cannot be taken.
+	ErrKeyGiven = errors.New("key cannot be taken")
 	// ErrUnsupported: the token, or this package, has no such operation for the key.
 	ErrUnsupported = errors.New("operation not supported")
 	// ErrRefused: the token refused what the key or a new key was to do.
@@ -118,6 +120,7 @@ var kinds = []struct {
 	{ErrKeyExists, ClassConfiguration, "choose another name or generation (such as name@g2), or destroy the old key first"},
 	{ErrKeyChanged, ClassConfiguration, "if a key ceremony replaced it, restart gardu; if not, take the token out of service and report it"},
 	{ErrKeyWeak, ClassConfiguration, "generate an RSA key of 2048 bits or more and register its public key, or ask the provider for one of that size"},
+	{ErrKeyGiven, ClassConfiguration, "compare kind and encoding with what the provider says"},
 	{ErrUnsupported, ClassConfiguration, "choose another mechanism or another kind of key for this role; `gardu check` shows what the token can do"},
 	{ErrRefused, ClassConfiguration, "compare the key's attributes in `gardu keys list` with its role, and make the key anew if they differ"},
 	{ErrCiphertext, ClassData, "check that the data and the key belong together"},
@@ -136,7 +139,7 @@ func explain(op, object string, err error) error {
 	e := &Error{Op: op, Object: object, Err: err}
 	if inner, ok := errors.AsType[*Error](err); ok {
 		e.Err, e.Hint = inner.Err, inner.Hint
-		if inner.Op != op {
+		if inner.Op != op && inner.Op != "" {
 			e.Err = fmt.Errorf("%s %s: %w", inner.Op, inner.Object, inner.Err)
 		}
 		return e

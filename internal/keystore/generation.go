@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -161,6 +162,11 @@ func (k *key) adopt(ctx context.Context, all []member, m member) (*resolved, err
 	before := k.found
 	k.found = r
 	k.gens.members, k.gens.asked = all, time.Now()
+	if !k.plain() { // the number of one that was destroyed may be given again
+		maps.DeleteFunc(k.gens.known, func(id string, _ *resolved) bool {
+			return !slices.ContainsFunc(all, func(m member) bool { return strconv.Itoa(m.Number) == id })
+		})
+	}
 	k.mu.Unlock()
 	if before != nil && before.gen != r.gen {
 		k.s.opts.Log.Info("another generation of a key is in use", "key", k.name, "generation", r.gen, "before", before.gen)
@@ -205,7 +211,7 @@ func (k *key) family(ctx context.Context) ([]member, error) {
 		op: protocol.OpNames, verb: "find", object: k.name, deadline: k.s.opts.Deadline, body: use.Append, check: list.Parse,
 	})
 	if err != nil {
-		return nil, err
+		return nil, k.unfit(err)
 	}
 	labels := make([]string, len(list))
 	for i := range list {

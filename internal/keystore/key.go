@@ -24,6 +24,7 @@ type key struct {
 	uri     URI
 	class   protocol.Class
 	types   []protocol.KeyType
+	kind    Kind                  // what init would make for the role; for hints
 	allowed []Mechanism           // all when empty
 	judge   func(*resolved) error // what the role demands beyond class and type
 	mu      sync.Mutex            // guards found and gens
@@ -144,10 +145,10 @@ func (k *key) look(ctx context.Context, label string, pin []byte) (*resolved, er
 		body: use.Append, check: o.Parse,
 	}
 	if _, err := k.s.do(ctx, ask); err != nil {
-		return nil, err
+		return nil, k.unfit(err)
 	}
-	if !slices.Contains(k.types, o.Type) {
-		return nil, explain("use", k.name, fmt.Errorf("%w: it is %s", ErrUnsupported, protocol.TypeText(o.Type)))
+	if !slices.Contains(k.types, o.Type) && !slices.Contains(k.types, protocol.TypeAny) {
+		return nil, k.unfit(fmt.Errorf("%w: it is %s", ErrUnsupported, protocol.TypeText(o.Type)))
 	}
 	r := &resolved{info: keyInfo(&o), typ: o.Type, identity: o.Identity, name: k.wire(label, o.Identity), token: ask.token}
 	if len(o.Public) > 0 {
@@ -157,6 +158,26 @@ func (k *key) look(ctx context.Context, label string, pin []byte) (*resolved, er
 		}
 	}
 	return r, nil
+}
+
+// unfit says with what is wrong with a key which kind its role needs, and how to
+// make one.
+func (k *key) unfit(err error) error {
+	if k.kind == "" || !errors.Is(err, ErrKeyNotFound) && !errors.Is(err, ErrUnsupported) && !errors.Is(err, ErrRefused) {
+		return explain("use", k.name, err)
+	}
+	e, ok := errors.AsType[*Error](err)
+	if !ok {
+		e = &Error{Op: "use", Object: k.name, Err: err}
+	}
+	name := ParseName(k.uri.Object).Base
+	if name == "" {
+		name = "NAME"
+	}
+	made := *e
+	made.Hint = fmt.Sprintf("its role needs a key of kind %s: compare the name in the configuration with `gardu keys list`, "+
+		"or make one with `gardu keys generate %s %s` (`gardu keys import` where a provider hands it out)", k.kind, name, k.kind)
+	return &made
 }
 
 // run carries out one operation with the key.

@@ -19,6 +19,7 @@ func (s *Store) MAC(uri string) (*MAC, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.kind = KindHMAC
 	k.judge = func(r *resolved) error {
 		if !has(r.token, ckmSHA512HMAC, ckfSign) {
 			return fmt.Errorf("%w: the token has no CKM_SHA512_HMAC", ErrUnsupported)

@@ -70,6 +70,7 @@ func (s *Store) Signer(uri string, allowed ...Mechanism) (*Signer, error) {
 	if err != nil {
 		return nil, err
 	}
+	k.kind = KindRSA2048
 	k.judge = k.strongEnough
 	g := &Signer{k}
 	s.enlist(g)

@@ -68,7 +68,7 @@ func (s *Store) importBlob(ctx context.Context, n NewKey, b Blob) (KeyInfo, erro
 	case MechanismOAEPSHA1:
 		ask.Mechanism = protocol.MechOAEPSHA1
 	default:
-		return KeyInfo{}, configuration("OAEP is known with %s and %s", MechanismOAEPSHA256, MechanismOAEPSHA1)
+		return KeyInfo{}, given("give sha256 or sha1, or leave it out", "OAEP is known with %s and %s", MechanismOAEPSHA256, MechanismOAEPSHA1)
 	}
 	size := (t.info.Bits + 7) / 8
 	switch {

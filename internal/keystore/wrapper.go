@@ -70,6 +70,10 @@ func (s *Store) Wrapper(uri string, allowed ...Mechanism) (*Wrapper, error) {
 		return nil, err
 	}
 	w.k.judge = w.judge
+	w.k.kind = KindAES256
+	if u.Type == "private" {
+		w.k.kind = KindRSA3072Unwrap
+	}
 	s.enlist(w)
 	return w, nil
 }
