@@ -42,6 +42,21 @@ func (o *body) digits(name string, value []byte) *body {
 	return o
 }
 
+// secret adds a secret of visible ASCII without making a string of it. At worst
+// every byte takes two.
+func (o *body) secret(name string, value []byte) *body {
+	o.key(name)
+	o.b = append(o.b, '"')
+	for _, c := range value {
+		if c == '"' || c == '\\' {
+			o.b = append(o.b, '\\')
+		}
+		o.b = append(o.b, c)
+	}
+	o.b = append(o.b, '"')
+	return o
+}
+
 // info opens the one inner object that the documents have.
 func (o *body) info() *body {
 	o.key("additionalInfo")

@@ -25,13 +25,14 @@ type HTTP interface {
 
 // caller makes the calls of one provider.
 type caller struct {
-	name   string
-	cfg    *Config
-	keys   *Keys
-	http   HTTP
-	clock  *clock
-	tokens *tokens
-	log    *slog.Logger
+	name string
+	cfg  *Config
+	keys *Keys
+	http HTTP
+	*clock
+	tokens    *tokens
+	customers *customers // nil where no operation wants customer tokens
+	log       *slog.Logger
 }
 
 // newCaller checks the keys and puts the parts together. keys becomes its own.
@@ -54,8 +55,8 @@ func newCaller(name, asks string, cfg *Config, keys Keys, h HTTP, log *slog.Logg
 // checkCustomer refuses a configuration that wants customer tokens nobody has.
 func (c *caller) checkCustomer(ops ...namedOperation) error {
 	for _, o := range ops {
-		if o.CustomerToken && c.keys.Customer == nil {
-			return fmt.Errorf("%s: %w", c.name, &SettingError{o.name + ".customer_token", "is on, but this agent keeps no customer tokens; switch it off"})
+		if o.CustomerToken && c.keys.Vault == nil {
+			return fmt.Errorf("%s: %w", c.name, &SettingError{o.name + ".customer_token", "is on, but this agent has nowhere to keep customer tokens; switch it off"})
 		}
 	}
 	return nil
@@ -77,27 +78,33 @@ func (c *caller) do(ctx context.Context, k call) (txn.Answer, object) {
 		return refused(err), nil
 	}
 	defer token.Wipe()
+	var ct *secret.Value
+	if k.op.CustomerToken {
+		if ct, err = c.customers.token(ctx, k.customer); err != nil {
+			return refused(err), nil
+		}
+		defer ct.Wipe()
+	}
 	stamp := c.clock.stamp()
 	sig, err := signCall(ctx, c.cfg, c.keys, callString(c.cfg, http.MethodPost, k.op.Path, token.Bytes(), k.body, stamp))
 	if err != nil {
 		return cannotSign(err).answer, nil
 	}
 	h := c.header(k.externalID, stamp, sig, token)
-	if k.op.CustomerToken {
-		ct, err := c.keys.Customer.Token(ctx, k.customer)
-		if err != nil {
-			return txn.Answer{Outcome: txn.WasRejected, Reason: txn.ReasonNotLinked, Text: "there is no customer token; the customer has to bind first"}, nil
-		}
+	if ct != nil {
 		h["Authorization-Customer"] = []string{"Bearer " + string(ct.Bytes())}
-		ct.Wipe()
 	}
 	began := time.Now()
 	reply, err := c.http.Do(ctx, wire.Request{Method: http.MethodPost, URL: c.cfg.BaseURL + k.op.Path, Header: h, Body: k.body})
 	if err != nil {
 		return c.unanswered(err), nil
 	}
-	a, o, v := c.answered(reply, token)
-	c.mend(ctx, &a, v.act, reply, k, stamp, token)
+	c.observe(reply.Header, stamp)
+	a, o, v := c.answered(reply, token, ct)
+	c.mend(ctx, &a, v.act, answered{reply, k, stamp, token, ct})
+	if ct != nil && v.act != actCustomer {
+		c.customers.accepted(k.customer)
+	}
 	c.log.Debug("call answered", "provider", c.name, "path", k.op.Path, "http_status", a.HTTPStatus,
 		"code", a.Code, "outcome", a.Outcome.String(), "elapsed", time.Since(began))
 	return a, o
@@ -134,7 +141,7 @@ func (c *caller) unanswered(err error) txn.Answer {
 }
 
 // answered reads an answer and judges it by the table.
-func (c *caller) answered(reply *wire.Reply, token *secret.Value) (txn.Answer, object, verdict) {
+func (c *caller) answered(reply *wire.Reply, tokens ...*secret.Value) (txn.Answer, object, verdict) {
 	a := txn.Answer{HTTPStatus: reply.Status}
 	o, err := parseObject(reply.Body)
 	code := ""
@@ -142,7 +149,11 @@ func (c *caller) answered(reply *wire.Reply, token *secret.Value) (txn.Answer, o
 		a.Text = fmt.Sprintf("the answer with status %d cannot be read: %v", reply.Status, err)
 	} else {
 		o.head(&a)
-		a.Text = strings.ReplaceAll(a.Text, string(token.Bytes()), secret.Redacted)
+		for _, t := range tokens {
+			if t.Len() > 0 {
+				a.Text = strings.ReplaceAll(a.Text, string(t.Bytes()), secret.Redacted)
+			}
+		}
 		code, _ = o.text("responseCode")
 	}
 	v := judge(reply.Status, code)
@@ -154,25 +165,42 @@ func (c *caller) answered(reply *wire.Reply, token *secret.Value) (txn.Answer, o
 	return a, o, v
 }
 
+// answered is a call with its answer.
+type answered struct {
+	reply    *wire.Reply
+	call     call
+	stamp    string
+	token    *secret.Value
+	customer *secret.Value // nil where none was sent
+}
+
 // mend does what an answer asks for besides its outcome.
-func (c *caller) mend(ctx context.Context, a *txn.Answer, what act, reply *wire.Reply, k call, stamp string, token *secret.Value) {
+func (c *caller) mend(ctx context.Context, a *txn.Answer, what act, of answered) {
+	reply, k := of.reply, of.call
 	switch what {
 	case actToken:
-		c.tokens.refuse(token)
+		c.tokens.refuse(of.token)
 		a.Again = a.Outcome == txn.NotSent
 	case actCustomer:
-		if k.op.CustomerToken {
-			c.keys.Customer.Refused(ctx, k.customer)
-			a.Outcome, a.Reason, a.Again = txn.NotSent, txn.ReasonTokenInvalid, true
+		if of.customer == nil {
+			a.Alarm = fmt.Sprintf("%s wants a customer token for %s (%s): ask them, or set customer_token", c.name, k.op.Path, a.Code)
 			return
 		}
-		a.Alarm = fmt.Sprintf("%s wants a customer token for %s (%s): ask them, or set customer_token", c.name, k.op.Path, a.Code)
+		a.Outcome, a.Reason = txn.WasRejected, txn.ReasonBindAgain
+		if c.customers.refused(ctx, k.customer, of.customer) {
+			a.Outcome, a.Reason, a.Again = txn.NotSent, txn.ReasonTokenInvalid, true
+		}
 	case actClock:
-		if c.clock.learn(reply.Header, stamp) {
+		corrected, alarm := c.learn(reply.Header, of.stamp)
+		if corrected {
 			a.Reason, a.Again = txn.ReasonClockCorrected, true
 			return
 		}
 		a.Hold = true
+		if alarm != "" {
+			a.Alarm = c.name + ": " + alarm
+			return
+		}
 		a.Alarm = fmt.Sprintf("%s refuses our signature or client (%s) though the clock agrees: check client_id, partner_id, mode, signature_encoding and the keys", c.name, a.Code)
 	case actThrottle:
 		a.RetryAfter = retryAfter(reply.Header, c.clock.time())

@@ -25,8 +25,9 @@ const (
 // Values of Config.EmptyBody: what stands in the string to sign for a call
 // without a body.
 const (
-	EmptyHash  = "hash"  // the SHA-256 of no bytes
-	EmptyBlank = "blank" // nothing
+	EmptyHash   = "hash"   // the SHA-256 of no bytes
+	EmptyBlank  = "blank"  // nothing
+	EmptyObject = "object" // the SHA-256 of "{}"
 )
 
 // Config holds the settings that every SNAP provider has. Decode a file over
@@ -42,7 +43,7 @@ type Config struct {
 	Mode              string `toml:"mode"`               // Symmetric (default) or Asymmetric
 	SignatureEncoding string `toml:"signature_encoding"` // of calls: Base64 (Finpay's default) or Hex (Netzme's)
 	SignQuery         bool   `toml:"sign_query"`         // the query is part of the signed path; default true
-	EmptyBody         string `toml:"empty_body"`         // EmptyHash (default) or EmptyBlank
+	EmptyBody         string `toml:"empty_body"`         // EmptyHash (default), EmptyBlank or EmptyObject
 	MinRSABits        int    `toml:"min_rsa_bits"`       // smaller RSA keys are refused; default 2048, never below 1024
 
 	TokenPath   string        `toml:"token_path"`   //
@@ -79,6 +80,8 @@ type FinpayConfig struct {
 	InquireBeforeBind     bool          `toml:"inquire_before_bind"`     // default on
 	LinkLife              wire.Duration `toml:"link_life"`               // of the customer's page, where its token does not say; default 5m
 	OTPLife               wire.Duration `toml:"otp_life"`                // default 5m
+	CustomerTokenPath     string        `toml:"customer_token_path"`     // of the B2B2C token; default "/v1.0/access-token/b2b2c"
+	RefreshLife           wire.Duration `toml:"refresh_life"`            // of a customer's refresh token, where the answer does not say; default 720h
 	PendingSuffix         string        `toml:"pending_suffix"`          // an unlinkResult or accountStatus that ends so is not final; default "PENDING", "" looks at the response code only
 
 	ResetPIN Operation `toml:"reset_pin"`
@@ -120,6 +123,8 @@ func FinpayDefaults() FinpayConfig {
 		InquireBeforeBind:     true,
 		LinkLife:              wire.Duration(5 * time.Minute),
 		OTPLife:               wire.Duration(5 * time.Minute),
+		CustomerTokenPath:     "/v1.0/access-token/b2b2c",
+		RefreshLife:           wire.Duration(30 * 24 * time.Hour),
 		PendingSuffix:         "PENDING",
 		ResetPIN:              Operation{Path: "/v1.0/pin/reset"},
 		Bind:                  Operation{Path: "/v1.0/registration-account-binding"},
@@ -166,9 +171,22 @@ func (c *FinpayConfig) Validate() error {
 	p.add(!plain(c.BindingTokenParam), "binding_token_param", "must be a parameter name such as \"linkageToken\"")
 	p.add(c.LinkLife <= 0, "link_life", "must be above zero, for example \"5m\"")
 	p.add(c.OTPLife <= 0, "otp_life", "must be above zero, for example \"5m\"")
+	p.path("customer_token_path", c.CustomerTokenPath)
+	p.add(c.RefreshLife <= 0, "refresh_life", "must be above zero, for example \"720h\"")
+	p.add(c.Bind.CustomerToken, "bind.customer_token", "must be off: a binding is what customer tokens come from")
 	p.add(c.PendingSuffix != "" && !plain(c.PendingSuffix), "pending_suffix", "must be a word such as \"PENDING\"")
 	p.operations(&c.Config, c.operations()...)
 	return errors.Join(p...)
+}
+
+// wantsTokens reports whether an operation sends a customer token.
+func (c *FinpayConfig) wantsTokens() bool {
+	for _, o := range c.operations() {
+		if o.CustomerToken {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *FinpayConfig) operations() []namedOperation {
@@ -179,6 +197,7 @@ func (c *FinpayConfig) operations() []namedOperation {
 func (c *NetzmeConfig) Validate() error {
 	p := c.validate("https://tokoapisnap-stg.netzme.com (staging) or https://tokoapisnap.netzme.com (production)")
 	p.add(c.Version != "v1.0" && c.Version != "v2.0", "version", "must be \"v1.0\" or \"v2.0\"")
+	p.add(c.ForgotPIN.CustomerToken, "forgot_pin.customer_token", "must be off: Netzme documents no customer token")
 	p.add(c.MaxCooldown <= 0, "max_cooldown", "must be above zero, for example \"24h\"")
 	p.operations(&c.Config, c.operations()...)
 	return errors.Join(p...)
@@ -208,7 +227,7 @@ func (c *Config) validate(hosts string) problems {
 	p.add(!visible(c.DeviceID, 0, 400), "device_id", "must be visible ASCII characters")
 	p.add(c.Mode != Symmetric && c.Mode != Asymmetric, "mode", "must be \"symmetric\" or \"asymmetric\"")
 	p.add(c.SignatureEncoding != Base64 && c.SignatureEncoding != Hex, "signature_encoding", "must be \"base64\" or \"hex\"")
-	p.add(c.EmptyBody != EmptyHash && c.EmptyBody != EmptyBlank, "empty_body", "must be \"hash\" or \"blank\"")
+	p.add(c.EmptyBody != EmptyHash && c.EmptyBody != EmptyBlank && c.EmptyBody != EmptyObject, "empty_body", "must be \"hash\", \"blank\" or \"object\"")
 	p.add(c.MinRSABits < 1024, "min_rsa_bits", "must not be below 1024")
 	p.path("token_path", c.TokenPath)
 	_, err = parseObject([]byte(c.TokenBody))
@@ -242,6 +261,15 @@ func plain(s string) bool {
 	return s != "" && len(s) <= 64 && !strings.ContainsFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z') && r != '_' && r != '-' && r != '.'
 	})
+}
+
+func visibleBytes(b []byte, least, most int) bool {
+	for _, c := range b {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	return len(b) >= least && len(b) <= most
 }
 
 // visible reports whether s may be the value of a header.

@@ -71,6 +71,8 @@ binding_token_param = "token"
 inquire_before_bind = false
 link_life = "4m"
 otp_life = "3m"
+customer_token_path = "/v1.0/access-token/b2b2c?x=1"
+refresh_life = "240h"
 pending_suffix = "WAIT"
 [reset_pin]
 path = "/r"
@@ -93,6 +95,7 @@ path = "/i?x=y"
 		},
 		MerchantID: "m", BindingReferenceField: "refrenceNo", SendBindingReference: true, BindingTokenParam: "token",
 		LinkLife: wire.Duration(4 * time.Minute), OTPLife: wire.Duration(3 * time.Minute), PendingSuffix: "WAIT",
+		CustomerTokenPath: "/v1.0/access-token/b2b2c?x=1", RefreshLife: wire.Duration(240 * time.Hour),
 		ResetPIN: Operation{"/r", true}, Bind: Operation{Path: "/b"}, Unbind: Operation{Path: "/u"}, Inquiry: Operation{Path: "/i?x=y"},
 	}
 	require.Equal(t, want, f)
@@ -128,7 +131,10 @@ func TestValidateNamesTheSetting(t *testing.T) {
 		{"channel_id", func(c *FinpayConfig) { c.ChannelID = "123456" }},
 		{"origin", func(c *FinpayConfig) { c.Origin = "" }},
 		{"device_id", func(c *FinpayConfig) { c.DeviceID = "a b" }},
-		{"device_id", func(c *FinpayConfig) { c.Bind.CustomerToken = true }},
+		{"device_id", func(c *FinpayConfig) { c.ResetPIN.CustomerToken = true }},
+		{"bind.customer_token", func(c *FinpayConfig) { c.Bind.CustomerToken, c.DeviceID = true, "kiosk-12" }},
+		{"customer_token_path", func(c *FinpayConfig) { c.CustomerTokenPath = "b2b2c" }},
+		{"refresh_life", func(c *FinpayConfig) { c.RefreshLife = 0 }},
 		{"mode", func(c *FinpayConfig) { c.Mode = "both" }},
 		{"signature_encoding", func(c *FinpayConfig) { c.SignatureEncoding = "HEX" }},
 		{"empty_body", func(c *FinpayConfig) { c.EmptyBody = "" }},
@@ -190,7 +196,10 @@ func TestSignerProblemsAreFoundAtStart(t *testing.T) {
 	_, err := NewNetzme(c, testKeys(), &fakeHTTP{}, newLog(t), nil)
 	require.ErrorContains(t, err, "netzme: the token key has 2048 bits, at least 4096 are needed; ask Netzme")
 	fc := finpayConfig()
-	fc.Bind.CustomerToken, fc.DeviceID = true, "kiosk-12"
+	fc.ResetPIN.CustomerToken, fc.DeviceID = true, "kiosk-12"
 	_, err = NewFinpay(fc, testKeys(), &fakeHTTP{}, newLog(t), nil)
-	require.ErrorContains(t, err, "bind.customer_token is on, but this agent keeps no customer tokens")
+	require.ErrorContains(t, err, "reset_pin.customer_token is on, but this agent has nowhere to keep customer tokens")
+	nc := netzmeConfig()
+	nc.ForgotPIN.CustomerToken, nc.DeviceID = true, "kiosk-12"
+	require.ErrorContains(t, nc.Validate(), "Netzme documents no customer token")
 }

@@ -13,8 +13,8 @@ import (
 // maxReference bounds the provider's reference that a second call repeats.
 const maxReference = 256
 
-// Finpay speaks with Finpay (Finnet). It implements txn.Provider, txn.Inquirer
-// and txn.Prober.
+// Finpay speaks with Finpay (Finnet). It implements txn.Provider, txn.Inquirer,
+// txn.Redeemer, txn.Prober, txn.Timekeeper and txn.Explainer.
 type Finpay struct {
 	*caller
 	cfg FinpayConfig
@@ -24,6 +24,9 @@ var (
 	_ txn.Provider = (*Finpay)(nil)
 	_ txn.Inquirer = (*Finpay)(nil)
 	_ txn.Prober   = (*Finpay)(nil)
+	_ txn.Redeemer = (*Finpay)(nil)
+
+	_ txn.Timekeeper = (*Finpay)(nil)
 )
 
 // NewFinpay checks configuration and keys. now is the machine's clock; nil takes
@@ -40,6 +43,11 @@ func NewFinpay(cfg FinpayConfig, keys Keys, h HTTP, log *slog.Logger, now func()
 	if err := c.checkCustomer(cfg.operations()...); err != nil {
 		return nil, err
 	}
+	vault := keys.Vault
+	if !cfg.wantsTokens() {
+		vault = nil // a code then only proves the binding; what it gives is not kept
+	}
+	c.customers = newCustomers(c.tokens, cfg.CustomerTokenPath, time.Duration(cfg.RefreshLife), vault)
 	f.caller = c
 	return f, nil
 }
@@ -84,8 +92,14 @@ func (f *Finpay) resetPIN(ctx context.Context, c txn.Call) txn.Answer {
 // bind opens the customer's page (Finpay, Account Binding). The binding itself is
 // final only when an inquiry says so.
 func (f *Finpay) bind(ctx context.Context, c txn.Call) txn.Answer {
+	again := false
 	if f.cfg.InquireBeforeBind {
-		if a, linked := f.linked(ctx, c); linked != no {
+		a, linked := f.linked(ctx, c)
+		// Linked, but without the token that other operations need: the page has to be
+		// opened once more, and only its code proves that this was done. An inquiry that
+		// wants such a token itself cannot be made before a binding.
+		again = linked == yes && f.wantsToken(ctx, c)
+		if linked != no && !again && a.Reason != txn.ReasonBindAgain {
 			return beforeBind(a, linked)
 		}
 	}
@@ -110,7 +124,33 @@ func (f *Finpay) bind(ctx context.Context, c txn.Call) txn.Answer {
 	if ref, ok := reference(o); ok {
 		a.Data[txn.DataReferenceNo] = ref
 	}
+	if again {
+		a.Data[dataAgain] = "yes"
+	}
 	return a
+}
+
+// dataAgain marks a binding of an account that was linked already: an inquiry says
+// nothing about it.
+const dataAgain = "bound_again"
+
+// wantsToken reports whether the customer has yet to bring the code that gives the
+// token which other operations need.
+func (f *Finpay) wantsToken(ctx context.Context, c txn.Call) bool {
+	return f.cfg.wantsTokens() && !f.customers.held(ctx, phone(c))
+}
+
+// Redeem exchanges the code that the customer's page ended with for a customer
+// token (SNAP standard, service 74), which proves the binding. The code works once.
+func (f *Finpay) Redeem(ctx context.Context, c txn.Call) txn.Answer {
+	if c.Request.Operation != txn.FinpayBind {
+		return wrongOperation(c.Request.Operation)
+	}
+	code := c.Secret.Bytes()
+	if !visibleBytes(code, 1, maxAuthCode) {
+		return txn.Answer{Outcome: txn.WasRejected, Reason: txn.ReasonBadField, Text: "the code is empty, too long, or has characters that no code has"}
+	}
+	return f.customers.redeem(ctx, phone(c), code)
 }
 
 // beforeBind is the answer to a binding that was not sent because of what the
@@ -147,6 +187,7 @@ func (f *Finpay) askUnbind(ctx context.Context, c txn.Call) txn.Answer {
 	case failed(result):
 		return unreadable(a, fmt.Errorf("the code is a success but the result is %q", printable(result, 64)))
 	case result != "" && !f.pending(result):
+		f.customers.drop(ctx, phone(c))
 		return a // done without an OTP, by its own word
 	case !ok:
 		return unreadable(a, fmt.Errorf("referenceNo is missing"))
@@ -185,7 +226,9 @@ func (f *Finpay) unbind(ctx context.Context, c txn.Call) txn.Answer {
 		return unreadable(a, fmt.Errorf("the code is a success but the result is %q", printable(result, 64)))
 	case f.pending(result):
 		a.Outcome, a.Reason = txn.WentPending, txn.ReasonInProgress
+		return a
 	}
+	f.customers.drop(ctx, phone(c))
 	return a
 }
 
@@ -205,8 +248,20 @@ func (f *Finpay) Inquire(ctx context.Context, c txn.Call) txn.Answer {
 	switch c.Request.Operation {
 	case txn.FinpayBind:
 		there = linked == yes
+		if there && f.wantsToken(ctx, c) {
+			// Linked, and the code is still to come, as long as the page lives. Of an
+			// account that was linked before, only the code says anything.
+			if c.Request.Await == txn.AwaitLink && f.clock.now().Before(c.Request.AwaitTill) {
+				a.Outcome, a.Reason = txn.WentPending, txn.ReasonCodeWanted
+				return a
+			}
+			there = c.Request.Data[dataAgain] == ""
+		}
 	case txn.FinpayUnbind:
 		there = linked == no && c.Request.Step > 1
+		if there {
+			f.customers.drop(ctx, phone(c))
+		}
 	case txn.FinpayResetPIN, txn.NetzmeForgotPIN, txn.PrepaidResetPIN:
 		return txn.Answer{Outcome: txn.NotSent, Text: "this operation cannot be read back"}
 	}

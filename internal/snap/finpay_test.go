@@ -332,43 +332,6 @@ func TestForeignOperation(t *testing.T) {
 	require.Empty(t, h.requests)
 }
 
-// customerTokens is one customer's token.
-type customerTokens struct {
-	token   string
-	refused int
-}
-
-func (c *customerTokens) Token(context.Context, string) (*secret.Value, error) {
-	if c.token == "" {
-		return nil, errors.New("none")
-	}
-	return secret.New([]byte(c.token)), nil
-}
-
-func (c *customerTokens) Refused(context.Context, string) { c.refused++; c.token = "" }
-
-func TestCustomerToken(t *testing.T) {
-	ct := &customerTokens{token: "customer-token"}
-	keys := testKeys()
-	keys.Customer = ct
-	c := finpayConfig()
-	c.ResetPIN.CustomerToken, c.DeviceID = true, "kiosk-12"
-	h := &fakeHTTP{answer: always(401, `{"responseCode":"4010002"}`)}
-	f, err := NewFinpay(c, keys, h, newLog(t), nil)
-	require.NoError(t, err)
-	a := f.Submit(t.Context(), request(txn.FinpayResetPIN, 1))
-	require.Equal(t, txn.NotSent, a.Outcome)
-	require.True(t, a.Again)
-	require.Equal(t, 1, ct.refused)
-	sent := h.to("/pin/reset")
-	require.Equal(t, []string{"Bearer customer-token"}, sent[0].Header["Authorization-Customer"])
-	require.Equal(t, []string{"kiosk-12"}, sent[0].Header["X-DEVICE-ID"])
-	a = f.Submit(t.Context(), request(txn.FinpayResetPIN, 1))
-	require.Equal(t, txn.WasRejected, a.Outcome, "without a token the customer has to bind first")
-	require.Equal(t, txn.ReasonNotLinked, a.Reason)
-	require.Len(t, h.to("/pin/reset"), 1)
-}
-
 func TestPolicies(t *testing.T) {
 	byOp := map[txn.Operation]txn.Policy{}
 	for _, p := range append(FinpayPolicies(), NetzmePolicies()...) {

@@ -19,6 +19,8 @@ type Netzme struct {
 var (
 	_ txn.Provider = (*Netzme)(nil)
 	_ txn.Prober   = (*Netzme)(nil)
+
+	_ txn.Timekeeper = (*Netzme)(nil)
 )
 
 // NewNetzme checks configuration and keys. now is the machine's clock; nil takes

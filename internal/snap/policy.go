@@ -39,6 +39,12 @@ func FinpayOTP() txn.Field {
 	return txn.Field{Name: "otp", Min: 4, Max: 8, Digits: true}
 }
 
+// FinpayCode returns the code that a binding's page ends with (SNAP standard,
+// service 74: up to 256 characters).
+func FinpayCode() txn.Field {
+	return txn.Field{Name: "authCode", Min: 4, Max: maxAuthCode}
+}
+
 // NetzmeFields returns what a customer enters for a forgotten PIN.
 func NetzmeFields() []txn.Field {
 	return []txn.Field{{Name: fieldCustomerID, Min: 1, Max: 64}}
@@ -46,7 +52,7 @@ func NetzmeFields() []txn.Field {
 
 // FinpayPolicies returns the defaults of Finpay's operations.
 func FinpayPolicies() []txn.Policy {
-	otp := FinpayOTP()
+	otp, code := FinpayOTP(), FinpayCode()
 	return []txn.Policy{
 		{
 			Operation: txn.FinpayResetPIN, Provider: FinpayName, Enabled: true,
@@ -56,7 +62,7 @@ func FinpayPolicies() []txn.Policy {
 		},
 		{
 			Operation: txn.FinpayBind, Provider: FinpayName, Enabled: true,
-			Fields: FinpayFields(), Identity: fieldPhone,
+			Fields: FinpayFields(), Code: &code, Identity: fieldPhone,
 			Wait: waitPresent, HoldOffline: true,
 			Readback: true, ReadbackEvery: readEvery, Quiet: quiet, Settle: settleRead, NotThere: txn.Expired,
 		},

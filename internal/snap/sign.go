@@ -23,10 +23,10 @@ type MAC interface {
 // Keys are what a provider's calls are signed with. The keys themselves are never
 // seen here.
 type Keys struct {
-	Token       crypto.Signer  // RSA; access token requests (service 73)
-	Transaction crypto.Signer  // RSA; calls in asymmetric mode; nil takes Token
-	Secret      MAC            // calls in symmetric mode
-	Customer    CustomerTokens // only where an operation's customer_token is on
+	Token       crypto.Signer // RSA; access token requests (services 73 and 74)
+	Transaction crypto.Signer // RSA; calls in asymmetric mode; nil takes Token
+	Secret      MAC           // calls in symmetric mode
+	Vault       Vault         // keeps customer tokens; only where an operation's customer_token is on
 }
 
 // tokenString is what an access token request signs (SNAP standard, service 73).
@@ -40,9 +40,13 @@ func callString(c *Config, method, target string, token, body []byte, stamp stri
 	if !c.SignQuery {
 		path, _, _ = strings.Cut(target, "?")
 	}
+	hashed := body
+	if len(body) == 0 && c.EmptyBody == EmptyObject {
+		hashed = []byte("{}")
+	}
 	digest := ""
-	if len(body) > 0 || c.EmptyBody == EmptyHash {
-		sum := sha256.Sum256(body)
+	if len(hashed) > 0 || c.EmptyBody == EmptyHash {
+		sum := sha256.Sum256(hashed)
 		digest = hex.EncodeToString(sum[:])
 	}
 	s := make([]byte, 0, len(method)+len(path)+len(token)+len(digest)+len(stamp)+4)

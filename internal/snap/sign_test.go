@@ -65,6 +65,8 @@ func TestStringToSign(t *testing.T) {
 	noQuery.SignQuery = false
 	blank := sym
 	blank.EmptyBody = EmptyBlank
+	object := sym
+	object.EmptyBody = EmptyObject
 	var out strings.Builder
 	for _, tc := range []struct {
 		name   string
@@ -78,6 +80,7 @@ func TestStringToSign(t *testing.T) {
 		{"query not signed", noQuery, "/v1.0/pin/reset?a=b&c=d", body},
 		{"empty body, hashed", sym, "/v1.0/x", nil},
 		{"empty body, blank", blank, "/v1.0/x", nil},
+		{"empty body, as an object", object, "/v1.0/x", nil},
 		{"empty body, asymmetric, blank", Config{Mode: Asymmetric, EmptyBody: EmptyBlank}, "/v1.0/x", nil},
 	} {
 		s := callString(&tc.cfg, "POST", tc.target, []byte("the-token"), tc.body, stamp)

@@ -37,9 +37,60 @@ func TestClockLearns(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			c := &clock{now: func() time.Time { return now }, tolerance: time.Minute, bound: 24 * time.Hour, log: newLog(t)}
-			require.Equal(t, tc.want != 0, c.learn(tc.h, signed))
+			corrected, alarm := c.learn(tc.h, signed)
+			require.Equal(t, tc.want != 0, corrected)
+			require.Equal(t, tc.name == "beyond the bound", alarm != "")
 			require.Equal(t, stamp(tc.want), c.stamp())
-			require.False(t, c.learn(tc.h, signed), "the same answer teaches nothing twice")
+			corrected, _ = c.learn(tc.h, signed)
+			require.False(t, corrected, "the same answer teaches nothing twice")
 		})
 	}
+}
+
+// TestStampAtMidnight: the day of an external id ends at 17:00 UTC, and a stamp and
+// the day that a provider counts are of the same clock.
+func TestStampAtMidnight(t *testing.T) {
+	for _, tc := range []struct{ utc, want string }{
+		{"2026-03-31T16:59:59Z", "2026-03-31T23:59:59+07:00"},
+		{"2026-03-31T17:00:00Z", "2026-04-01T00:00:00+07:00"},
+		{"2028-02-28T17:00:00Z", "2028-02-29T00:00:00+07:00"},
+		{"2026-12-31T17:00:00Z", "2027-01-01T00:00:00+07:00"},
+	} {
+		at, err := time.Parse(time.RFC3339, tc.utc)
+		require.NoError(t, err)
+		require.Equal(t, tc.want, (&clock{now: func() time.Time { return at }}).stamp())
+	}
+}
+
+// TestClockIsTold: any answer tells the provider's time, and a correction that is
+// needed no more is given up.
+func TestClockIsTold(t *testing.T) {
+	now := time.Date(2026, 11, 20, 3, 0, 0, 0, time.UTC)
+	c := &clock{now: func() time.Time { return now }, tolerance: time.Minute, bound: 24 * time.Hour, log: newLog(t)}
+	_, ok := c.Time()
+	require.False(t, ok, "nothing was answered yet")
+	date := func(d time.Duration) http.Header { return http.Header{"Date": {now.Add(d).Format(http.TimeFormat)}} }
+	c.observe(http.Header{}, "")
+	_, ok = c.Time()
+	require.False(t, ok)
+
+	c.observe(date(2*time.Hour), "")
+	got, ok := c.Time()
+	require.True(t, ok)
+	require.Equal(t, now.Add(2*time.Hour), got.UTC())
+	require.Equal(t, now, c.time(), "being told corrects nothing: nobody refused our time")
+	now = now.Add(time.Minute)
+	got, _ = c.Time()
+	require.Equal(t, now.Add(2*time.Hour), got.UTC(), "and it goes on")
+
+	corrected, _ := c.learn(date(2*time.Hour), "")
+	require.True(t, corrected)
+	require.Equal(t, now.Add(2*time.Hour), c.time())
+	c.observe(date(2*time.Hour), "")
+	require.Equal(t, now.Add(2*time.Hour), c.time(), "still needed")
+	now = now.Add(2 * time.Hour) // somebody set the clock right
+	c.observe(date(0), "")
+	require.Equal(t, now, c.time())
+	c.observe(date(0), "")
+	require.Equal(t, now, c.time())
 }

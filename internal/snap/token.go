@@ -16,16 +16,6 @@ import (
 	"gardu/internal/wire"
 )
 
-// CustomerTokens gives the customer tokens (B2B2C) of customers that have bound
-// their account, for operations whose customer_token is on.
-type CustomerTokens interface {
-	// Token returns a copy that the caller wipes. An error means that the customer
-	// has to bind first.
-	Token(ctx context.Context, customer string) (*secret.Value, error)
-	// Refused says that the provider no longer accepts the customer's token.
-	Refused(ctx context.Context, customer string)
-}
-
 // Bounds of a token's life, whatever an answer says: a unit mistaken by the
 // provider (milliseconds for seconds) must not keep a dead token for weeks.
 const (
@@ -161,16 +151,18 @@ func (t *tokens) jitter(ctx context.Context) error {
 	}
 }
 
-// fetch asks the token service (SNAP standard, service 73) once.
-func (t *tokens) fetch(ctx context.Context) (*secret.Value, time.Duration, error) {
-	stamp := t.clock.stamp()
+// request makes one call to a token service (SNAP standard, services 73 and 74):
+// no access token, and an RSA signature over clientId|timestamp. The error is a
+// *refusal, or where the request may have arrived the *wire.Error itself.
+func (t *tokens) request(ctx context.Context, path string, body []byte) (_ *wire.Reply, stamp string, _ error) {
+	stamp = t.clock.stamp()
 	sig, err := signToken(t.keys, tokenString(t.cfg.ClientID, stamp))
 	if err != nil {
-		return nil, 0, cannotSign(err)
+		return nil, stamp, cannotSign(err)
 	}
 	reply, err := t.http.Do(ctx, wire.Request{
 		Method: http.MethodPost,
-		URL:    t.cfg.BaseURL + t.cfg.TokenPath,
+		URL:    t.cfg.BaseURL + path,
 		Header: http.Header{
 			"Content-Type": {"application/json"},
 			"Accept":       {"application/json"},
@@ -178,10 +170,28 @@ func (t *tokens) fetch(ctx context.Context) (*secret.Value, time.Duration, error
 			"X-CLIENT-KEY": {t.cfg.ClientID},
 			"X-SIGNATURE":  {sig},
 		},
-		Body: []byte(t.cfg.TokenBody),
+		Body: body,
 	})
 	if err != nil {
-		return nil, 0, notReached(err)
+		var we *wire.Error
+		if errors.As(err, &we) && we.Sent {
+			return nil, stamp, err
+		}
+		return nil, stamp, notReached(err)
+	}
+	t.clock.observe(reply.Header, stamp)
+	return reply, stamp, nil
+}
+
+// fetch asks the token service (SNAP standard, service 73) once.
+func (t *tokens) fetch(ctx context.Context) (*secret.Value, time.Duration, error) {
+	reply, stamp, err := t.request(ctx, t.cfg.TokenPath, []byte(t.cfg.TokenBody))
+	if err != nil {
+		var r *refusal
+		if !errors.As(err, &r) {
+			err = notReached(err) // whatever became of it, the call that needs the token was not sent
+		}
+		return nil, 0, err
 	}
 	defer clear(reply.Body)
 	o, err := parseObject(reply.Body)
@@ -208,17 +218,24 @@ func (t *tokens) explain(reply *wire.Reply, o object, stamp string) *refusal {
 		status = reply.Status
 	}
 	v := judge(reply.Status, code)
+	corrected, clockAlarm := false, ""
+	if reply.Status == http.StatusUnauthorized || status == http.StatusUnauthorized {
+		corrected, clockAlarm = t.clock.learn(reply.Header, stamp)
+	}
 	switch {
+	case corrected:
+		a.Reason, a.Again = txn.ReasonClockCorrected, true
 	case v.act == actThrottle:
 		a.Reason = txn.ReasonThrottled
 		a.RetryAfter = retryAfter(reply.Header, t.clock.time())
-	case (reply.Status == http.StatusUnauthorized || status == http.StatusUnauthorized) && t.clock.learn(reply.Header, stamp):
-		a.Reason, a.Again = txn.ReasonClockCorrected, true
 	case reply.Status == http.StatusRequestTimeout:
 		a.Reason = txn.ReasonLinkDown
 	case reply.Status >= 400 && reply.Status < 500 || status >= 400 && status < 500:
 		a.Reason, a.Hold = txn.ReasonAuthRefused, true
 		a.Alarm = fmt.Sprintf("%s gives no access token (%s): check client_id, the token key, token_path and this machine's clock", t.name, orStatus(a.Code, reply.Status))
+		if clockAlarm != "" {
+			a.Alarm = t.name + ": " + clockAlarm
+		}
 	default:
 		a.Reason = txn.ReasonLinkDown
 	}

@@ -73,6 +73,7 @@ const (
 
 	EmptyBodyString = "empty_string"
 	EmptyBodyObject = "empty_object"
+	EmptyBodyBlank  = "blank"
 
 	ExpiresString = "string"
 	ExpiresInt    = "int"
@@ -96,7 +97,7 @@ type Partner struct {
 	SignatureEncoding string `json:"signature_encoding,omitempty"`
 	// SignQuery says whether the signed path has the query (true).
 	SignQuery *bool `json:"sign_query,omitempty"`
-	// EmptyBody says what is hashed for an empty body: empty_string or empty_object (empty_string).
+	// EmptyBody says what is hashed for an empty body: empty_string, empty_object, or blank for no hash at all (empty_string).
 	EmptyBody string `json:"empty_body,omitempty"`
 	// TokenLifeSeconds is the life of an access token (900).
 	TokenLifeSeconds int `json:"token_life_seconds,omitempty"`

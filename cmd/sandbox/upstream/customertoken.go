@@ -8,6 +8,13 @@ import (
 
 const refreshLife = 30 * 24 * time.Hour
 
+// revokeCustomer ends everything that a customer's bindings gave. The lock is held.
+func (t *tokenStore) revokeCustomer(phone string) {
+	for _, store := range []*bounded[string, *token]{t.access, t.refresh, t.authCodes} {
+		store.each(func(_ string, tok *token) { tok.revoked = tok.revoked || tok.phone == phone })
+	}
+}
+
 // checkCustomerToken is the customer token, service code 74: for an authorisation code of a completed binding, or a refresh token.
 func (sp *snapPlatform) checkCustomerToken(x *exchange) (carryOut, *reply) {
 	client, body, refusal := sp.tokenRequest(x)
@@ -29,11 +36,23 @@ func (sp *snapPlatform) checkCustomerToken(x *exchange) (carryOut, *reply) {
 	if bad != nil {
 		return nil, sp.badField(x, bad)
 	}
+	if bad := body.only("grantType", field, "additionalInfo"); bad != nil {
+		return nil, sp.badField(x, bad)
+	}
+	if _, there := body.values["additionalInfo"]; there {
+		if _, bad := body.child("additionalInfo"); bad != nil {
+			return nil, sp.badField(x, bad)
+		}
+	}
 	return func() reply {
 		now := sp.s.now()
 		sp.mu.Lock()
 		defer sp.mu.Unlock()
 		old, ok := from.get(ticket)
+		if ok && old.client != "" && old.client != client.ClientID {
+			x.violate("the %s was given to another client", field)
+			ok = false
+		}
 		if !ok || old.revoked || !now.Before(old.expires) {
 			return *sp.refuse(x, http.StatusUnauthorized, "02", "Invalid Customer Token")
 		}
@@ -56,16 +75,21 @@ func (sp *snapPlatform) checkCustomerToken(x *exchange) (carryOut, *reply) {
 }
 
 // customerToken checks Authorization-Customer and X-DEVICE-ID where the operation is configured to need them.
-func (sp *snapPlatform) customerToken(x *exchange) *reply {
+//
+// It returns whose token it is, "" where the operation needs none.
+func (sp *snapPlatform) customerToken(x *exchange, client *partner) (phone string, _ *reply) {
 	if !sp.customerOps[x.op.name] {
-		return nil
+		if x.r.Header.Get("Authorization-Customer") != "" {
+			x.violate("Authorization-Customer is sent to an operation that does not take it")
+		}
+		return "", nil
 	}
 	if _, bad := header(x.r, "X-DEVICE-ID", 1, 400, nil); bad != nil {
-		return sp.badField(x, bad)
+		return "", sp.badField(x, bad)
 	}
 	value, bad := header(x.r, "Authorization-Customer", 1, 8192, func(s string) bool { return strings.HasPrefix(s, "Bearer ") && len(s) > 7 })
 	if bad != nil {
-		return sp.badField(x, bad)
+		return "", sp.badField(x, bad)
 	}
 	sp.mu.Lock()
 	known, ok := sp.tokens.access.get(strings.TrimPrefix(value, "Bearer "))
@@ -73,9 +97,23 @@ func (sp *snapPlatform) customerToken(x *exchange) *reply {
 	switch {
 	case !ok || known.phone == "":
 		x.violate("the customer token was never issued")
-		return sp.refuse(x, http.StatusUnauthorized, "04", "Customer Token Not Found")
+		return "", sp.refuse(x, http.StatusUnauthorized, "04", "Customer Token Not Found")
+	case known.client != client.ClientID:
+		x.violate("the customer token was issued to another client")
+		return "", sp.refuse(x, http.StatusUnauthorized, "02", "Invalid Customer Token")
 	case known.revoked || !sp.s.now().Before(known.expires):
-		return sp.refuse(x, http.StatusUnauthorized, "02", "Invalid Customer Token")
+		return "", sp.refuse(x, http.StatusUnauthorized, "02", "Invalid Customer Token")
 	}
-	return nil
+	return known.phone, nil
+}
+
+// ownToken refuses a customer token that is not of the customer whom the request is about.
+func (sp *snapPlatform) ownToken(x *exchange, owner string) *reply {
+	var subject string
+	x.note(func(e *Exchange) { subject = e.Subject })
+	if subject == owner {
+		return nil
+	}
+	x.violate("the customer token is of another customer than the request")
+	return sp.refuse(x, http.StatusUnauthorized, "02", "Invalid Customer Token")
 }

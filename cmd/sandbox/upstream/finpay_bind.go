@@ -201,11 +201,13 @@ func (f *finpay) servePage(w http.ResponseWriter, r *http.Request) {
 	case !digits(r.FormValue("pin"), 6, 6):
 		show(http.StatusBadRequest, l.token, "")
 	default:
-		if _, err := f.complete(l); err != nil {
+		done, err := f.complete(l)
+		if err != nil {
 			show(http.StatusGone, "", "This link has expired.")
 			return
 		}
-		show(http.StatusOK, "", "Your account is linked. You may close this page.")
+		// What the bank's landing page does with the redirect's authCode.
+		show(http.StatusOK, "", "Your account is linked. If the kiosk asks for a code, it is "+done.AuthCode)
 	}
 }
 

@@ -261,6 +261,42 @@ func TestFinpayCustomerToken(t *testing.T) {
 	require.Equal(t, "4010002", send(func(http.Header) {}))
 }
 
+// TestFinpayCustomerTokenIsOneCustomers: it is good for its own customer, and ends with the binding.
+func TestFinpayCustomerTokenIsOneCustomers(t *testing.T) {
+	cfg := config(t)
+	cfg.Finpay.CustomerTokenOperations, cfg.Finpay.FixedOTP = []string{"finpay.reset_pin"}, "696969"
+	w := start(t, cfg)
+	token := w.token(upstream.Finpay)
+	require.Equal(t, 200, w.must(w.finpay(token, pathBind, bindBody(phone))).status)
+	done, err := w.Link(phone)
+	require.NoError(t, err)
+	exchange := func(body string) result {
+		r := tokenRequest(upstream.Finpay, finpayID)
+		r.target, r.body = "/v1.0/access-token/b2b2c", []byte(body)
+		return w.must(r)
+	}
+	got := exchange(fmt.Sprintf(`{"grantType":"authorization_code","authCode":%q,"additionalInfo":{}}`, done.AuthCode))
+	customer, refresh := got.text(t, "accessToken"), got.text(t, "refreshToken")
+	send := func(path, body string) string {
+		r := w.finpay(token, path, body)
+		r.header.Set("Authorization-Customer", "Bearer "+customer)
+		r.header.Set("X-Device-Id", "kiosk-1")
+		return w.must(r).code(t)
+	}
+	require.Equal(t, "2000600", send(pathReset, resetBody("ref"+w.external(), phone)))
+	w.clean()
+	require.Equal(t, "4010002", send(pathReset, resetBody("ref"+w.external(), linkedPhone)))
+	require.Len(t, w.Violations(), 1)
+	require.Equal(t, "2000800", send(pathInquiry, inquiryBody(phone)), "it is sent where nobody takes it")
+	require.Len(t, w.Violations(), 2)
+	require.Equal(t, "4007401", exchange(fmt.Sprintf(`{"grantType":"refresh_token","refreshToken":%q,"authCode":"x"}`, refresh)).code(t))
+
+	first := w.must(w.finpay(token, pathUnbind, unbindBody(phone, "", "")))
+	require.Equal(t, "2000900", w.must(w.finpay(token, pathUnbind, unbindBody(phone, first.text(t, "referenceNo"), "696969"))).code(t))
+	require.Equal(t, "4010002", send(pathReset, resetBody("ref"+w.external(), phone)))
+	require.Equal(t, "4017402", exchange(fmt.Sprintf(`{"grantType":"refresh_token","refreshToken":%q}`, refresh)).code(t))
+}
+
 func get(t *testing.T, target string) result {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, target, nil)

@@ -130,6 +130,7 @@ func (f *finpay) unbindSecond(x *exchange, c *customer, reference, phone, otp st
 		return *f.refuse(x, http.StatusNotFound, "15", "Invalid OTP")
 	}
 	u.done, c.linked = true, false
+	f.tokens.revokeCustomer(phone)
 	x.effect(Effect{Operation: "finpay.unbind.2", Identity: reference, Subject: phone})
 	// The document does not name the final value; this one is our reading.
 	return f.unbindReply(reference, "UNBINDING_SUCCESS")

@@ -143,8 +143,12 @@ func verifySymmetric(secret, stringToSign, signature, encoding string) bool {
 // bodyHash is lowerhex(sha256(minify(body))).
 func bodyHash(body []byte, emptyBody string) string {
 	compact := minify(body)
-	if len(compact) == 0 && emptyBody == EmptyBodyObject {
+	switch {
+	case len(compact) > 0:
+	case emptyBody == EmptyBodyObject:
 		compact = []byte("{}")
+	case emptyBody == EmptyBodyBlank:
+		return ""
 	}
 	sum := sha256.Sum256(compact)
 	return hex.EncodeToString(sum[:])
@@ -271,13 +275,18 @@ func (sp *snapPlatform) transaction(x *exchange, fields func(object) (carryOut, 
 	if refusal != nil {
 		return nil, refusal
 	}
-	if refusal := sp.customerToken(x); refusal != nil {
+	owner, refusal := sp.customerToken(x, client)
+	if refusal != nil {
 		return nil, refusal
 	}
 	if refusal := sp.useExternalID(x, client, hash); refusal != nil {
 		return nil, refusal
 	}
-	return fields(body)
+	carry, refusal := fields(body)
+	if refusal == nil && owner != "" {
+		refusal = sp.ownToken(x, owner)
+	}
+	return carry, refusal
 }
 
 // transactionHeaders checks the headers that are neither signature nor token and returns who is asking.

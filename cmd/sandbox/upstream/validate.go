@@ -70,7 +70,7 @@ func (s *SNAPConfig) validate() error {
 		if err := errors.Join(
 			oneOf(at+".mode", p.Mode, ModeSymmetric, ModeAsymmetric),
 			oneOf(at+".signature_encoding", p.SignatureEncoding, EncodingBase64, EncodingHex),
-			oneOf(at+".empty_body", p.EmptyBody, EmptyBodyString, EmptyBodyObject),
+			oneOf(at+".empty_body", p.EmptyBody, EmptyBodyString, EmptyBodyObject, EmptyBodyBlank),
 			oneOf(at+".expires_in", p.ExpiresIn, ExpiresString, ExpiresInt, ExpiresDate),
 		); err != nil {
 			return err
