@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,9 @@ type Trail struct {
 	who  string
 	log  *slog.Logger
 	head atomic.Pointer[Head]
+
+	lineMu sync.Mutex // guards line; may be taken with mu held
+	line   []*waiting // entries of this process that wait for mu
 
 	mu    sync.Mutex // guards what follows, and keeps the lines of this process in turn
 	f     *os.File   // nil after Close
@@ -98,7 +102,7 @@ func (t *Trail) Head() Head { return *t.head.Load() }
 // *LockedError. An error after which the line may stand in the file all the same
 // says so.
 func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
-	f, head, err := t.append(ctx, &e)
+	f, head, err := t.append(ctx, &waiting{entry: &e})
 	if err != nil {
 		return Head{}, fmt.Errorf("append to audit record %s: %w", t.path, err)
 	}
@@ -113,23 +117,58 @@ func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
 	return head, nil
 }
 
-func (t *Trail) append(ctx context.Context, e *Entry) (*os.File, Head, error) {
+// waiting is an entry on its way into the file. mu guards it once it is in the line.
+type waiting struct {
+	entry *Entry
+	done  bool // what follows stands
+	head  Head
+	err   error
+}
+
+// append waits for its turn. Whoever has the lock writes the entries of all who wait
+// behind it, so that taking the lock is shared.
+func (t *Trail) append(ctx context.Context, w *waiting) (*os.File, Head, error) {
 	began := time.Now() // before waiting for others of this process, who wait for the same lock
+	t.lineMu.Lock()
+	t.line = append(t.line, w)
+	t.lineMu.Unlock()
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if !w.done {
+		if err := t.appendAll(ctx, began); !w.done {
+			t.leave(w)
+			w.err = err
+		}
+	}
+	return t.f, w.head, w.err
+}
+
+// appendAll writes everybody's entries, or nobody's with an error. mu is held.
+func (t *Trail) appendAll(ctx context.Context, began time.Time) error {
 	if t.f == nil {
-		return nil, Head{}, ErrClosed
+		return ErrClosed
 	}
 	if err := t.inPlace(); err != nil {
-		return nil, Head{}, err
+		return err
 	}
-	err := t.locked(ctx, began, func() error {
+	return t.locked(ctx, began, func() error {
 		if _, err := t.catchUp(); err != nil { // a gap is logged and written down
 			return err
 		}
-		return t.write(e)
+		t.lineMu.Lock()
+		all := t.line
+		t.line = nil
+		t.lineMu.Unlock()
+		t.write(all...)
+		return nil
 	})
-	return t.f, t.Head(), err
+}
+
+// leave takes w, of which nothing was written, out of the line.
+func (t *Trail) leave(w *waiting) {
+	t.lineMu.Lock()
+	defer t.lineMu.Unlock()
+	t.line = slices.DeleteFunc(t.line, func(o *waiting) bool { return o == w })
 }
 
 // inPlace makes sure that the file that is open is the one that its name leads
@@ -220,30 +259,47 @@ func (t *Trail) gap(g Gap, want Head) error {
 
 // writeGap writes a line that says what is missing before it, and syncs it.
 func (t *Trail) writeGap(attrs map[string]string) error {
-	if err := t.write(&Entry{Act: ActGap, Who: t.who, Attrs: attrs}); err != nil {
-		return err
+	w := &waiting{entry: &Entry{Act: ActGap, Who: t.who, Attrs: attrs}}
+	if t.write(w); w.err != nil {
+		return w.err
 	}
 	return t.f.Sync()
 }
 
-// write puts one line at the end. The lock is held and the file is caught up.
-func (t *Trail) write(e *Entry) error {
-	r, err := newRecord(e, t.Head())
-	if err != nil {
-		return err
+// write puts one line for each at the end, in one piece. The lock is held and the
+// file is caught up.
+func (t *Trail) write(all ...*waiting) {
+	head := t.Head()
+	var lines []byte
+	for _, w := range all {
+		w.done = true
+		r, err := newRecord(w.entry, head)
+		if err != nil {
+			w.err = err
+			continue
+		}
+		line, h := r.encode()
+		lines = append(append(lines, line...), '\n')
+		head = Head{Seq: r.seq, hash: h}
+		w.head = head
 	}
-	line, h := r.encode()
-	line = append(line, '\n')
-	if _, err := t.f.Write(line); err != nil {
+	if len(lines) == 0 {
+		return
+	}
+	if _, err := t.f.Write(lines); err != nil {
 		// Half a line, on a full disk, would make the next one unreadable too.
 		if terr := t.f.Truncate(t.size); terr != nil {
-			return errors.Join(err, terr)
+			err = errors.Join(err, terr)
 		}
-		return err
+		for _, w := range all {
+			if w.err == nil {
+				w.head, w.err = Head{}, err
+			}
+		}
+		return
 	}
-	t.size += int64(len(line))
-	t.head.Store(&Head{Seq: r.seq, hash: h})
-	return nil
+	t.size += int64(len(lines))
+	t.head.Store(&head)
 }
 
 // Close syncs and closes the file.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -28,12 +29,28 @@ func MachineClock() func() Reading {
 	if b, err := os.ReadFile("/proc/sys/kernel/random/boot_id"); err == nil {
 		boot = strings.TrimSpace(string(b))
 	}
+	var kept atomic.Pointer[keptAt]
 	return func() Reading {
 		var ts unix.Timespec
 		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // fails for no kernel since 2.6.39
-		return Reading{Wall: time.Now().Round(0), Boot: boot, Up: time.Duration(ts.Nano()), Kept: synchronised()}
+		up := time.Duration(ts.Nano())
+		k := kept.Load()
+		if k == nil || up-k.up >= keptEvery {
+			k = &keptAt{up, synchronised()}
+			kept.Store(k)
+		}
+		return Reading{Wall: time.Now().Round(0), Boot: boot, Up: up, Kept: k.kept}
 	}
 }
+
+// keptAt is what the kernel said of the wall clock, and when. Asking costs more
+// than the clocks themselves, which are read several times for each transition.
+type keptAt struct {
+	up   time.Duration
+	kept bool
+}
+
+const keptEvery = time.Second
 
 // synchronised asks the kernel whether a time service keeps the wall clock
 // (adjtimex(2)): TIME_ERROR and STA_UNSYNC say that none does. A service that may

@@ -20,7 +20,7 @@ type Offer struct {
 type Limits struct {
 	CustomerHour int // accepted requests of one customer in an hour (default 5)
 	KioskHour    int // accepted requests in an hour (default 120)
-	InFlight     int // customers being served at a time (default 8)
+	InFlight     int // calls under way at a time, each with its attempt on the way to the disk before it (default 8)
 }
 
 func (l Limits) withDefaults() Limits {

@@ -24,6 +24,7 @@ type entry struct {
 	rest     time.Time // whatever else, it is not looked at before
 	ends     time.Time // when time alone ends the present state
 	busy     bool      // one goroutine is at it; nobody else may touch the record
+	calling  bool      // it counts among Engine.inFlight
 	place    *place    // while it is on its way to the disk
 	// superseded: a newer request has its place, and it is not sent any more. The
 	// index knows before the record does.

@@ -118,34 +118,34 @@ const (
 //
 // A Request handed out by the Engine or a Store is the caller's own copy.
 type Request struct {
-	ID        string            `json:"id"`         // 26 characters, ours, never sent to a provider
-	Seq       uint64            `json:"seq"`        // place in the journal, given by the Store
-	Key       string            `json:"key"`        // the asker's idempotency key
-	Content   string            `json:"content"`    // hex SHA-256 of operation and fields, to tell a repeat from a clash
-	Operation Operation         `json:"operation"`  //
-	Customer  string            `json:"customer"`   // "provider:identifier": order, limits and cooldowns go by it
-	Fields    map[string]string `json:"fields"`     // what the customer entered, checked; no secret
-	Reference string            `json:"reference"`  // the partner reference; never changes over the request's life
-	Created   time.Time         `json:"created"`    //
-	Expires   time.Time         `json:"expires"`    // after this it is not sent any more
-	State     State             `json:"state"`      //
-	Reason    Reason            `json:"reason"`     // why it is in this state; may be empty
-	Code      string            `json:"code"`       // the provider's own code of the last answer; may be empty
-	Step      int               `json:"step"`       // the call to make next or under way, from 1
-	Await     Await             `json:"await"`      // what a pending request waits for
-	AwaitTill time.Time         `json:"await_till"` // and until when
-	NotBefore time.Time         `json:"not_before"` // the next attempt or read-back is not due before
-	DoubtFrom time.Time         `json:"doubt_from"` // when the present doubt (or provider's pending) began
-	Tries     int               `json:"tries"`      // failures in a row of the present kind, for backoff
-	Secret    SecretKind        `json:"secret"`     // a secret is held for the next attempt
-	Attempts  []Attempt         `json:"attempts"`   // in order; all that may have been sent, and some that certainly were not
-	Omitted   int               `json:"omitted"`    // how many that certainly were not sent are left out
-	Data      map[string]string `json:"data"`       // what answers gave and later steps or the screen need
-	Closed    time.Time         `json:"closed"`     // when it reached a state that is not open
-	Cooldown  time.Time         `json:"cooldown"`   // this customer may not ask for this operation before
-	Note      string            `json:"note"`       // an operator's reason, when one decided
-	NoteBy    string            `json:"note_by"`    // and who that was
-	At        Reading           `json:"at"`         // the clocks at the last writing; the other times are by its wall clock
+	ID        string            `json:"id"`                  // 26 characters, ours, never sent to a provider
+	Seq       uint64            `json:"seq"`                 // place in the journal, given by the Store
+	Key       string            `json:"key"`                 // the asker's idempotency key
+	Content   string            `json:"content"`             // hex SHA-256 of operation and fields, to tell a repeat from a clash
+	Operation Operation         `json:"operation"`           //
+	Customer  string            `json:"customer"`            // "provider:identifier": order, limits and cooldowns go by it
+	Fields    map[string]string `json:"fields"`              // what the customer entered, checked; no secret
+	Reference string            `json:"reference"`           // the partner reference; never changes over the request's life
+	Created   time.Time         `json:"created"`             //
+	Expires   time.Time         `json:"expires"`             // after this it is not sent any more
+	State     State             `json:"state"`               //
+	Reason    Reason            `json:"reason,omitzero"`     // why it is in this state; may be empty
+	Code      string            `json:"code,omitzero"`       // the provider's own code of the last answer; may be empty
+	Step      int               `json:"step"`                // the call to make next or under way, from 1
+	Await     Await             `json:"await,omitzero"`      // what a pending request waits for
+	AwaitTill time.Time         `json:"await_till,omitzero"` // and until when
+	NotBefore time.Time         `json:"not_before,omitzero"` // the next attempt or read-back is not due before
+	DoubtFrom time.Time         `json:"doubt_from,omitzero"` // when the present doubt (or provider's pending) began
+	Tries     int               `json:"tries,omitzero"`      // failures in a row of the present kind, for backoff
+	Secret    SecretKind        `json:"secret,omitzero"`     // a secret is held for the next attempt
+	Attempts  []Attempt         `json:"attempts,omitzero"`   // in order; all that may have been sent, and some that certainly were not
+	Omitted   int               `json:"omitted,omitzero"`    // how many that certainly were not sent are left out
+	Data      map[string]string `json:"data,omitzero"`       // what answers gave and later steps or the screen need
+	Closed    time.Time         `json:"closed,omitzero"`     // when it reached a state that is not open
+	Cooldown  time.Time         `json:"cooldown,omitzero"`   // this customer may not ask for this operation before
+	Note      string            `json:"note,omitzero"`       // an operator's reason, when one decided
+	NoteBy    string            `json:"note_by,omitzero"`    // and who that was
+	At        Reading           `json:"at"`                  // the clocks at the last writing; the other times are by its wall clock
 }
 
 // Attempt is one call to a provider. It is stored before its first byte leaves.
@@ -154,10 +154,10 @@ type Attempt struct {
 	Serial     uint64    `json:"serial"`      // from the journal's counter, never used twice
 	ExternalID string    `json:"external_id"` // 32 digits made from kiosk, journal and serial
 	Began      time.Time `json:"began"`
-	Ended      time.Time `json:"ended"` // zero while under way
-	Outcome    Outcome   `json:"outcome"`
-	Reason     Reason    `json:"reason"`
-	Code       string    `json:"code"`             // the provider's code, verbatim but bounded
+	Ended      time.Time `json:"ended,omitzero"` // zero while under way
+	Outcome    Outcome   `json:"outcome,omitzero"`
+	Reason     Reason    `json:"reason,omitzero"`
+	Code       string    `json:"code,omitzero"`    // the provider's code, verbatim but bounded
 	Repeat     bool      `json:"repeat,omitempty"` // a guarded repeat: the external id is that of the attempt before
 }
 

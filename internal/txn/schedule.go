@@ -32,13 +32,8 @@ func (e *Engine) dispatch(ctx, calls context.Context) time.Time {
 		}
 		e.claim(en)
 		e.inFlight++
-		e.work.Go(func() {
-			e.serve(calls, en)
-			e.mu.Lock()
-			e.inFlight--
-			e.mu.Unlock()
-			e.poke()
-		})
+		en.calling = true
+		e.work.Go(func() { e.serve(calls, en) })
 	}
 	return later
 }
@@ -125,6 +120,22 @@ func refuses(p *Policy, step int) bool { return p.Enabled && !p.HoldOffline && s
 func (e *Engine) claim(en *entry) {
 	en.busy = true
 	e.ix.unschedule(en)
+}
+
+// called ends the entry's part of Limits.InFlight: nothing of it is on the wire any
+// more. What it came to has still to go to the disk, and the next one may begin
+// meanwhile.
+func (e *Engine) called(en *entry) {
+	e.mu.Lock()
+	was := en.calling
+	if was {
+		en.calling = false
+		e.inFlight--
+	}
+	e.mu.Unlock()
+	if was {
+		e.poke()
+	}
 }
 
 // release puts the entry back in line, to be looked at no earlier than after.

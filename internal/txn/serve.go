@@ -12,7 +12,10 @@ import (
 func (e *Engine) serve(ctx context.Context, en *entry) {
 	// What follows sets it; anything that does not is a wait and not a spin.
 	after := e.timing.RetryMax
-	defer func() { e.release(en, after) }()
+	defer func() {
+		e.called(en)
+		e.release(en, after)
+	}()
 
 	r, err := e.store.Get(ctx, en.seq)
 	if err != nil {
@@ -210,6 +213,7 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID,
 	})
 	cancel()
+	e.called(en)
 	sec.Wipe() // the journal may take its time
 	e.learn(p.Provider, a)
 	settleSubmit(r, p, e.timing, a, e.now(r))

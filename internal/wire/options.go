@@ -53,7 +53,7 @@ type Options struct {
 const (
 	defaultMaxBody = 1 << 20
 	maxHead        = 64 << 10
-	maxIdlePerHost = 4
+	maxIdlePerHost = 16
 )
 
 func (o Options) withDefaults() Options {
