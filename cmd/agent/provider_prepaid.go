@@ -55,7 +55,7 @@ func (s *prepaidSettings) build(ctx context.Context, ag *agent) (txn.Provider, [
 }
 
 func (s *prepaidSettings) open(ctx context.Context, ag *agent) (*prepaid.Provider, error) {
-	key, err := once(ag.ciphers, s.EnvelopeKey, func(u string) (*keystore.Cipher, error) { return ag.keys.Cipher(u) })
+	key, err := once(ag.ciphers, s.EnvelopeKey, func(u string) (*keystore.Cipher, error) { return ag.keys.Cipher(u, 192) })
 	if err != nil {
 		return nil, err
 	}
@@ -74,5 +74,5 @@ func (s *prepaidSettings) open(ctx context.Context, ag *agent) (*prepaid.Provide
 	if err != nil {
 		return nil, err
 	}
-	return prepaid.New(s.Config, sec, key, c, ag.log)
+	return prepaid.New(s.Config, sec, key, prepaid.ScreenEntry{}, c, ag.log)
 }

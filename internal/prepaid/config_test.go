@@ -76,7 +76,7 @@ func TestValidateNamesTheSetting(t *testing.T) {
 			require.Contains(t, err.Error(), "prepaid."+tt.setting+" ")
 			require.NotEmpty(t, se.Problem)
 			require.NotEmpty(t, se.Hint)
-			_, err = New(c, testSecrets(), newCipher(t), answers(200, ""), slog.New(slog.DiscardHandler))
+			_, err = New(c, testSecrets(), newCipher(t), ScreenEntry{}, answers(200, ""), slog.New(slog.DiscardHandler))
 			require.ErrorAs(t, err, &se)
 		})
 	}
@@ -127,7 +127,7 @@ func TestNewRefusesSecretsThatNoHeaderHolds(t *testing.T) {
 		"code beyond the ASCII": {APIKey: good, SecureCode: secret.Clone([]byte("hidden-canaryé"))},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := New(testConfig(), s, newCipher(t), answers(200, ""), slog.New(slog.DiscardHandler))
+			_, err := New(testConfig(), s, newCipher(t), ScreenEntry{}, answers(200, ""), slog.New(slog.DiscardHandler))
 			var se *SettingError
 			require.ErrorAs(t, err, &se)
 			require.NotContains(t, err.Error(), "canary")

@@ -21,11 +21,13 @@
 //
 // # The PIN
 //
-// The new PIN is the most sensitive thing the agent holds. Here it is never a
-// string: it goes from its secret.Value into one buffer of known size, is padded
-// and encrypted there, and the buffer is cleared before the call goes out. It is
-// in no log, no error and no Answer; a text in which the platform repeats it is
-// dropped.
+// The new PIN is the most sensitive thing the agent holds. It comes from a PINSource:
+// the screen, or a PIN pad that encrypts, whose block is opened here alone. The
+// digits are never a string: they go into one buffer of known size, are padded and
+// encrypted there, and the buffer is cleared before the call goes out. They are in no
+// log, no error and no Answer; a text in which the platform repeats them is dropped.
+// In a program built with GOEXPERIMENT=runtimesecret the stack and the registers of
+// that way are erased too (package secret, Do).
 //
 // Reset PIN has no read-back and is never repeated when in doubt.
 package prepaid

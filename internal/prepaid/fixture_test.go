@@ -137,7 +137,7 @@ func answers(status int, body string) *fakeClient {
 
 func newProvider(t testing.TB, cfg Config, c Cipher, client Client) *Provider {
 	t.Helper()
-	p, err := New(cfg, testSecrets(), c, client, slog.New(slog.DiscardHandler))
+	p, err := New(cfg, testSecrets(), c, ScreenEntry{}, client, slog.New(slog.DiscardHandler))
 	require.NoError(t, err)
 	return p
 }

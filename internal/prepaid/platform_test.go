@@ -85,7 +85,7 @@ func newBench(t *testing.T, change func(*upstream.PrepaidConfig, *prepaid.Config
 	b := &bench{platform: s, cfg: ours, logged: new(bytes.Buffer)}
 	b.provider, err = prepaid.New(ours, prepaid.Secrets{
 		APIKey: secret.Clone([]byte("api-key")), SecureCode: secret.Clone([]byte("secure-code")),
-	}, blockCipher{block}, client, slog.New(slog.NewTextHandler(b.logged, nil)))
+	}, blockCipher{block}, prepaid.ScreenEntry{}, client, slog.New(slog.NewTextHandler(b.logged, nil)))
 	require.NoError(t, err)
 	return b
 }

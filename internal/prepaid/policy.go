@@ -32,12 +32,13 @@ func cardFields() []txn.Field {
 
 // Policies says what Reset PIN may and must do here.
 func (p *Provider) Policies() []txn.Policy {
+	entry := p.pins.Field(p.cfg.PINMin, p.cfg.PINMax)
 	pol := txn.Policy{
 		Operation:   txn.PrepaidResetPIN,
 		Provider:    Name,
 		Enabled:     true,
 		Fields:      cardFields(),
-		Secret:      &txn.Field{Name: FieldNewPIN, Min: p.cfg.PINMin, Max: p.cfg.PINMax, Digits: true},
+		Secret:      &entry,
 		Identity:    FieldURN,
 		Wait:        wait,
 		HoldOffline: p.cfg.Offline == OfflineHold,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"gardu/internal/secret"
 	"gardu/internal/txn"
 	"gardu/internal/wire"
 )
@@ -26,6 +27,7 @@ type Provider struct {
 	cfg      Config
 	secrets  Secrets
 	envelope envelope
+	pins     PINSource
 	client   Client
 	log      *slog.Logger
 	zone     *time.Location
@@ -41,7 +43,7 @@ var (
 )
 
 // New checks the configuration and the secrets; its error is a *SettingError.
-func New(cfg Config, secrets Secrets, c Cipher, client Client, log *slog.Logger) (*Provider, error) {
+func New(cfg Config, secrets Secrets, c Cipher, pins PINSource, client Client, log *slog.Logger) (*Provider, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, err
 	}
@@ -57,7 +59,7 @@ func New(cfg Config, secrets Secrets, c Cipher, client Client, log *slog.Logger)
 		return nil, fmt.Errorf("load zone: %w", err)
 	}
 	p := &Provider{
-		cfg: cfg, secrets: secrets, envelope: env, client: client, log: log, zone: zone,
+		cfg: cfg, secrets: secrets, envelope: env, pins: pins, client: client, log: log, zone: zone,
 		success:  make(map[string]bool, len(cfg.SuccessCodes)),
 		rejected: cfg.rejections(),
 	}
@@ -80,26 +82,69 @@ func (p *Provider) Probe(ctx context.Context) error {
 
 // Submit makes the Reset PIN call. It never repeats it.
 func (p *Provider) Submit(ctx context.Context, c txn.Call) txn.Answer {
-	pin := c.Secret.Bytes()
-	if a, ok := p.refuse(c, pin); !ok {
+	entered := c.Secret.Bytes()
+	if a, ok := p.refuse(c, entered); !ok {
 		return a
 	}
-	plain := p.resetMessage(c.Request.Reference, c.Attempt.Began, c.Request.Fields, pin)
-	return p.exchange(ctx, plain, pin, expected{
+	want := expected{
 		path:        p.cfg.ResetPath,
 		messageCode: p.cfg.AnswerMessageCode,
 		txnID:       c.Request.Reference,
 		fields:      c.Request.Fields,
+	}
+	var body []byte
+	var bad error // the digits are none
+	err := p.withPIN(ctx, entered, func(pin []byte) (err error) {
+		if bad = p.cfg.digitsField().Check(pin); bad != nil {
+			return nil
+		}
+		plain := p.resetMessage(c.Request.Reference, c.Attempt.Began, c.Request.Fields, pin)
+		body, err = p.sealed(ctx, plain)
+		return err
 	})
+	switch {
+	case bad != nil:
+		return notAllowed(txn.ReasonBadField, bad.Error())
+	case err != nil:
+		return p.unsealed(err, want)
+	}
+	return p.exchange(ctx, body, entered, want)
+}
+
+// withPIN opens what was entered and has use work with the digits, where nothing of
+// them stays on the stack afterwards (package secret, Do).
+func (p *Provider) withPIN(ctx context.Context, entered []byte, use func(pin []byte) error) (err error) {
+	secret.Do(func() {
+		var uerr error
+		if err = p.pins.Open(ctx, entered, func(pin []byte) { uerr = use(pin) }); err == nil {
+			err = uerr
+		}
+	})
+	return err
+}
+
+// sealed puts a message into its envelope and clears it.
+func (p *Provider) sealed(ctx context.Context, plain []byte) ([]byte, error) {
+	body, err := p.envelope.seal(ctx, plain)
+	clear(plain[:cap(plain)])
+	return body, err
+}
+
+// unsealed: the device of the PIN or the token did not do its work, so nothing left.
+func (p *Provider) unsealed(err error, want expected) txn.Answer {
+	p.log.Warn("prepaid message not encrypted", "path", want.path, "error", err)
+	return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonKeystore}
+}
+
+func notAllowed(why txn.Reason, text string) txn.Answer {
+	return txn.Answer{Outcome: txn.WasRejected, Reason: why, Text: "not sent: " + text}
 }
 
 // refuse looks at a call once more before anything leaves: it may have been
 // accepted under another configuration. What is refused here was never sent and
 // would be refused again, so it is a definite no.
-func (p *Provider) refuse(c txn.Call, pin []byte) (txn.Answer, bool) {
-	no := func(why txn.Reason, text string) (txn.Answer, bool) {
-		return txn.Answer{Outcome: txn.WasRejected, Reason: why, Text: "not sent: " + text}, false
-	}
+func (p *Provider) refuse(c txn.Call, entered []byte) (txn.Answer, bool) {
+	no := func(why txn.Reason, text string) (txn.Answer, bool) { return notAllowed(why, text), false }
 	pol := p.Policies()[0]
 	switch {
 	case c.Request.Operation != pol.Operation:
@@ -112,7 +157,7 @@ func (p *Provider) refuse(c txn.Call, pin []byte) (txn.Answer, bool) {
 	if err := p.checkCard(c.Request.Fields); err != nil {
 		return no(txn.ReasonBadField, err.Error())
 	}
-	if err := pol.Secret.Check(pin); err != nil {
+	if err := pol.Secret.Check(entered); err != nil {
 		return no(txn.ReasonBadField, err.Error())
 	}
 	id := txn.Field{Name: fieldTxnID, Min: 1, Max: maxTxnID}
@@ -143,14 +188,9 @@ const maxTxnID = 100
 // is over: an answer in hand, perhaps a success, must not be lost for that.
 const decryptTime = 5 * time.Second
 
-// exchange seals a message, sends it and judges the answer. It clears plain.
-func (p *Provider) exchange(ctx context.Context, plain, pin []byte, want expected) txn.Answer {
-	body, err := p.envelope.seal(ctx, plain)
-	clear(plain[:cap(plain)])
-	if err != nil {
-		p.log.Warn("prepaid message not encrypted", "path", want.path, "error", err)
-		return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonKeystore}
-	}
+// exchange sends a sealed message and judges the answer. entered is the PIN as the
+// device handed it over, nil where the message has none.
+func (p *Provider) exchange(ctx context.Context, body, entered []byte, want expected) txn.Answer {
 	reply, err := p.client.Do(ctx, wire.Request{
 		Method: http.MethodPost,
 		URL:    strings.TrimSuffix(p.cfg.BaseURL, "/") + want.path,
@@ -172,9 +212,26 @@ func (p *Provider) exchange(ctx context.Context, plain, pin []byte, want expecte
 	case err != nil || !r.spoke:
 		p.log.Warn("prepaid answer not readable", "path", want.path, "http_status", reply.Status, "body_bytes", len(reply.Body))
 	}
-	a := p.judge(reply.Status, r, err, want, pin)
+	a := p.judged(dctx, reply.Status, r, err, want, entered)
 	if ce != nil {
 		a.Alarm = "prepaid: an answer came and the token could not decrypt it; check the token with gardu check"
+	}
+	return a
+}
+
+// judged is judge with the digits at hand, so that a text that repeats them is
+// dropped. Where the device cannot open them again, every text is.
+func (p *Provider) judged(ctx context.Context, status int, r reading, err error, want expected, entered []byte) (a txn.Answer) {
+	if entered == nil {
+		return p.judge(status, r, err, want, nil)
+	}
+	if perr := p.withPIN(ctx, entered, func(pin []byte) error { a = p.judge(status, r, err, want, pin); return nil }); perr != nil {
+		p.log.Warn("prepaid answer kept without its texts: the PIN cannot be compared", "path", want.path, "error", perr)
+		a = p.judge(status, r, err, want, nil)
+		a.Text, a.Data = "", nil
+		if !p.success[a.Code] && p.rejected[a.Code] == "" {
+			a.Code = ""
+		}
 	}
 	return a
 }

@@ -203,7 +203,7 @@ func TestNothingPrintsASecret(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var out bytes.Buffer
 			log := slog.New(slog.NewJSONHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))
-			p, err := New(testConfig(), testSecrets(), newCipher(t), client, log)
+			p, err := New(testConfig(), testSecrets(), newCipher(t), ScreenEntry{}, client, log)
 			require.NoError(t, err)
 			a := p.Submit(t.Context(), testCall())
 			for _, verb := range []string{"%v", "%+v", "%#v"} {

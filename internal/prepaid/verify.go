@@ -26,14 +26,19 @@ func (p *Provider) Verify(ctx context.Context, fields map[string]string) txn.Ver
 		return txn.Verification{Verdict: txn.VerdictMismatch, Reason: txn.ReasonBadField, NotSent: true, Text: "not sent: " + err.Error()}
 	}
 	id := randomTxnID()
-	plain := p.verifyMessage(id, time.Now(), fields)
-	a := p.exchange(ctx, plain, nil, expected{
+	want := expected{
 		path:         p.cfg.VerifyPath,
 		messageCode:  p.cfg.VerifyAnswerMessageCode,
 		txnID:        id,
 		fields:       fields,
 		undocumented: true,
-	})
+	}
+	var a txn.Answer
+	if body, err := p.sealed(ctx, p.verifyMessage(id, time.Now(), fields)); err != nil {
+		a = p.unsealed(err, want)
+	} else {
+		a = p.exchange(ctx, body, nil, want)
+	}
 	v := txn.Verification{
 		Verdict: txn.VerdictUnknown, ID: id, Reason: a.Reason, Code: a.Code, Text: a.Text, Alarm: a.Alarm,
 		NotSent: a.Outcome == txn.NotSent,

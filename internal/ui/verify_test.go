@@ -136,3 +136,23 @@ func TestAnIssuerThatNeverAnswersIsGivenUp(t *testing.T) {
 		require.Equal(t, "N-CARD_UNCHECKED", p.at(ui.Fail).Code)
 	})
 }
+
+func TestAPINPadsBlockPassesLikeAPIN(t *testing.T) {
+	const block = "00112233445566778899aabbccddeeff"
+	r := newRig(t, nil)
+	byCall(r)
+	r.engine.SetPolicy(txn.PrepaidResetPIN, func(p *txn.Policy) { p.Secret = &txn.Field{Name: "newPIN", Min: 32, Max: 32} })
+	r.server.SetEngine(r.engine)
+	p := r.open()
+	p.toCard()
+	p.do("submit_fields", fieldsOf[txn.PrepaidResetPIN]...)
+	p.at(ui.PIN)
+	require.Equal(t, "field", p.try("submit_pin", "pin", canaryPIN).Code, "no PIN in clear where a pad encrypts")
+	p.do("submit_pin", "pin", block)
+	p.do("submit_pin", "pin", block)
+	p.at(ui.Review)
+	p.do("confirm")
+	p.at(ui.Working)
+	require.Equal(t, block, string(r.engine.Secret(r.engine.Last().ID).Bytes()))
+	require.NotContains(t, p.everything()+r.log.String(), block)
+}

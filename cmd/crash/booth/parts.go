@@ -145,7 +145,7 @@ func (cfg *Config) offers(log *slog.Logger) ([]txn.Offer, error) {
 	}
 	p, err := prepaid.New(pre, prepaid.Secrets{
 		APIKey: secret.Clone([]byte(cfg.APIKey)), SecureCode: secret.Clone([]byte(cfg.SecureCode)),
-	}, cbc{block}, h, log)
+	}, cbc{block}, prepaid.ScreenEntry{}, h, log)
 	if err != nil {
 		return nil, err
 	}
