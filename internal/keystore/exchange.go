@@ -23,6 +23,7 @@ var errUnsent = errors.New("not sent")
 type call struct {
 	reply chan reply // holds one
 	due   time.Time  // when the worker must have answered
+	awake bool       // whoever waits for it does not sleep
 }
 
 type reply struct {
@@ -38,7 +39,8 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	c := &call{reply: make(chan reply, 1), due: time.Now().Add(deadline)}
+	began := time.Now()
+	c := &call{reply: make(chan reply, 1), due: began.Add(deadline)}
 	p.mu.Lock()
 	if p.err != nil {
 		defer p.mu.Unlock()
@@ -47,10 +49,18 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	p.next++
 	id := p.next
 	p.pending[id] = c
+	paced := worthwhile && int(op) < pacedOps && len(p.pending) == 1
+	if paced {
+		c.awake = p.paces[op].awake()
+	}
 	p.watchUntil(c.due)
 	p.mu.Unlock()
 
-	if err := p.send(protocol.Head{ID: id, Code: op}, body); err != nil {
+	head := protocol.Head{ID: id, Code: op}
+	if c.awake {
+		head.Code |= protocol.Stay
+	}
+	if err := p.send(head, body); err != nil {
 		if errors.Is(err, protocol.ErrFrame) { // too large, and nothing was sent
 			p.mu.Lock()
 			delete(p.pending, id)
@@ -64,6 +74,11 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	for {
 		select {
 		case r := <-c.reply:
+			if paced && r.err == nil {
+				p.mu.Lock()
+				p.paces[op].took(c.awake, time.Since(began))
+				p.mu.Unlock()
+			}
 			return p.open(r)
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -133,20 +148,49 @@ func (p *process) watch() {
 	}
 }
 
-// send writes one frame, as a rule in one call.
+// send writes one frame. Whoever finds another writing leaves the frame to that
+// one, which writes all that has come together in one piece.
 func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 	p.wmu.Lock()
 	defer p.wmu.Unlock()
 	if p.closed {
 		return unix.EPIPE
 	}
-	p.out = body(protocol.Begin(p.out[:0], h))
-	defer clear(p.out) // a PIN or a plaintext may be in it
-	if err := protocol.Finish(p.out, 0); err != nil {
+	at := len(p.out)
+	p.out = body(protocol.Begin(p.out, h))
+	if err := protocol.Finish(p.out, at); err != nil {
+		clear(p.out[at:])
+		p.out = p.out[:at]
 		return err
 	}
-	for b := p.out; len(b) > 0; {
-		n, err := unix.Write(p.fd, b)
+	if p.writing {
+		return nil
+	}
+	p.writing = true
+	defer func() {
+		p.writing = false
+		if p.closed {
+			_ = unix.Close(p.fd)
+		}
+	}()
+	for len(p.out) > 0 && !p.closed {
+		b := p.out
+		p.out = p.spare[:0]
+		p.wmu.Unlock()
+		err := writeAll(p.fd, b)
+		clear(b) // a PIN or a plaintext may be in it
+		p.wmu.Lock()
+		p.spare = b
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func writeAll(fd int, b []byte) error {
+	for len(b) > 0 {
+		n, err := unix.Write(fd, b)
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -160,41 +204,15 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 
 // readFor reads until c is answered or ctx ends. The caller is the leader.
 func (p *process) readFor(ctx context.Context, c *call) error {
-	wait := []unix.PollFd{{Fd: int32(p.fd), Events: unix.POLLIN}, {Fd: int32(p.wake), Events: unix.POLLIN}} //nolint:gosec // file descriptors
-	if ctx.Done() != nil {
-		stop := context.AfterFunc(ctx, p.nudge)
-		defer stop()
+	if c.awake {
+		protocol.Await(p.fd, soon)
 	}
 	for len(c.reply) == 0 && ctx.Err() == nil {
-		if ctx.Done() != nil {
-			if _, err := unix.Poll(wait, -1); err != nil {
-				if errors.Is(err, unix.EINTR) {
-					continue
-				}
-				return fmt.Errorf("wait: %w", err)
-			}
-			if wait[1].Revents != 0 { // meant for this leader, or late for one before
-				var count [8]byte
-				_, _ = unix.Read(p.wake, count[:])
-			}
-			if wait[0].Revents == 0 {
-				continue
-			}
-		}
 		if err := p.read(); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-// nudge ends the leader's wait, so that it looks at its context.
-func (p *process) nudge() {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if !p.gone {
-		_, _ = unix.Write(p.wake, []byte{1, 0, 0, 0, 0, 0, 0, 1})
-	}
 }
 
 // readReady reads what is there without waiting. The caller is the leader.
@@ -219,7 +237,7 @@ func (p *process) readReady() error {
 func (p *process) read() error {
 	n, err := unix.Read(p.fd, p.in[len(p.in):cap(p.in)])
 	switch {
-	case errors.Is(err, unix.EINTR):
+	case errors.Is(err, unix.EINTR), errors.Is(err, unix.EAGAIN):
 		return nil
 	case n == 0, errors.Is(err, unix.ECONNRESET):
 		return errEnded

@@ -19,13 +19,19 @@ import (
 // farewell is how long a worker that was told to end may take.
 const farewell = 2 * time.Second
 
+// lookUp is how long the leader may be deaf to its own context.
+const lookUp = 10 * time.Millisecond
+
+// roomOut is the room for what is to be written. Secrets pass through it, so it is
+// large enough not to grow: a buffer that grows leaves a copy behind.
+const roomOut = 16 << 10
+
 // process is one running worker and the socket to it. It ends once: by a
 // deadline, by a malformed answer, by its own death or by being told; every call
 // under way is then answered.
 type process struct {
 	gen     uint64 // counts the starts of a Store
 	fd      int
-	wake    int // an event that ends the leader's wait
 	cmd     *exec.Cmd
 	log     *slog.Logger
 	started time.Time
@@ -35,18 +41,20 @@ type process struct {
 	mu       sync.Mutex // guards the fields below
 	pending  map[uint32]*call
 	next     uint32
-	err      error       // why it takes no more calls
-	foreign  error       // what it said that is no answer
+	err      error // why it takes no more calls
+	foreign  error // what it said that is no answer
+	paces    [pacedOps]pace
 	leaving  bool        // told to end when nothing is under way
 	timer    *time.Timer // calls watch
 	watching time.Time   // when it does; zero when it does not
-	gone     bool        // wake is closed
 
-	wmu    sync.Mutex // guards writes to fd, out and closed
-	out    []byte
-	closed bool
+	wmu     sync.Mutex // guards the fields below
+	out     []byte     // what is to be written
+	spare   []byte     // the buffer that is not out
+	writing bool       // somebody writes to fd, and will write what stands in out
+	closed  bool
 
-	lead chan struct{} // holds one: who put it there is the leader, and reads; it guards in
+	lead chan struct{} // holds one: who put it there is the leader, and reads; it guards the fields below
 	in   []byte        // what was read and is no whole frame yet
 }
 
@@ -58,19 +66,19 @@ func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
 		return nil, fmt.Errorf("%w: socket pair: %w", ErrWorkerLost, err)
 	}
 	theirs := os.NewFile(uintptr(fds[1]), "worker socket")
-	wake, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
-	if err != nil {
+	look := unix.NsecToTimeval(lookUp.Nanoseconds())
+	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &look); err != nil {
 		_ = unix.Close(fds[0])
 		_ = theirs.Close()
-		return nil, fmt.Errorf("%w: event: %w", ErrWorkerLost, err)
+		return nil, fmt.Errorf("%w: socket: %w", ErrWorkerLost, err)
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdin, cmd.Stdout = nil, nil
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{
-		gen: gen, fd: fds[0], wake: wake, cmd: cmd, log: log, started: time.Now(),
+		gen: gen, fd: fds[0], cmd: cmd, log: log, started: time.Now(),
 		pending: make(map[uint32]*call), ended: make(chan struct{}),
-		out: make([]byte, 0, 4<<10), lead: make(chan struct{}, 1), in: make([]byte, 0, 16<<10),
+		out: make([]byte, 0, roomOut), spare: make([]byte, 0, roomOut), lead: make(chan struct{}, 1), in: make([]byte, 0, 16<<10),
 	}
 	up := make(chan error, 1)
 	go p.run(up, theirs)
@@ -113,13 +121,11 @@ func (p *process) release() {
 	_ = unix.Shutdown(p.fd, unix.SHUT_RDWR)
 	p.lead <- struct{}{} // for good
 	p.wmu.Lock()
+	defer p.wmu.Unlock()
 	p.closed = true
-	_ = unix.Close(p.fd)
-	p.wmu.Unlock()
-	p.mu.Lock()
-	p.gone = true
-	_ = unix.Close(p.wake)
-	p.mu.Unlock()
+	if !p.writing { // else that one does it, at once: the socket is shut
+		_ = unix.Close(p.fd)
+	}
 }
 
 // end kills the process and answers every call under way: the late ones with

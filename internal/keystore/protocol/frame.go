@@ -2,8 +2,9 @@
 // over one Unix stream socket.
 //
 // A frame is a 4-byte big-endian length and that many bytes, at most MaxFrame:
-// a 4-byte number, one byte, and a body. In a request the byte is the Op; the
-// answer carries the same number and a Status. Several requests may be under
+// a 4-byte number, one byte, and a body. In a request the byte is the Op, with the
+// bit Stay where the worker is to stay awake for the next request; the answer
+// carries the same number and a Status. Several requests may be under
 // way at once and are answered in any order. One request is one whole operation
 // with a key, never a step of one, so that nothing of a PKCS#11 session crosses
 // the socket. Numbers in a body have 4 or 8 bytes, big-endian; a string is its

@@ -20,6 +20,9 @@ const (
 	OpDestroy  Op = 11 // Use without data → empty
 )
 
+// Stay is a bit beside the Op: the worker stays awake for the next request.
+const Stay Op = 0x80
+
 // Mechanism names a PKCS#11 mechanism with its parameters.
 type Mechanism = uint8
 

@@ -13,16 +13,16 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// An operation that is faster than quick is carried out by the goroutine that
+// An operation that is faster than slow is carried out by the goroutine that
 // reads, in turn, and the answers of what had arrived together are written
-// together. Before one that takes longer than slow, or one in between while
-// others wait, that goroutine starts another to go on reading: the operation
-// itself never waits for a thread to wake up, which would cost as much as a
-// whole HMAC.
-const (
-	quick = 300 * time.Microsecond
-	slow  = 2 * time.Millisecond
-)
+// together. Before a slower one that goroutine starts another to go on reading,
+// so that the next operation runs beside it: the operation itself never waits for
+// a thread to wake up, which would cost as much as a whole HMAC.
+const slow = 300 * time.Microsecond
+
+// gap is how long a worker that was told to stay awake looks for the next request:
+// a caller that goes on at once has sent it by then.
+const gap = 100 * time.Microsecond
 
 type server struct {
 	fd  int
@@ -30,7 +30,8 @@ type server struct {
 
 	// These belong to the goroutine that reads.
 	in   []byte
-	used int // of in, by complete frames
+	used int  // of in, by complete frames
+	stay bool // awake after the last request
 
 	write sync.Mutex // guards writes to fd: an answer is one piece
 	busy  sync.WaitGroup
@@ -86,8 +87,10 @@ func (s *server) serveReady() (handed bool, err error) {
 			return false, s.flush(out)
 		}
 		s.used += f.Size
+		s.stay = f.Code&protocol.Stay != 0
+		f.Code &^= protocol.Stay
 		aside := s.goesAside(f.Code)
-		if len(out) > 0 && (aside || time.Since(began) > quick) {
+		if len(out) > 0 && (aside || time.Since(began) > slow) {
 			if err := s.flush(out); err != nil {
 				return false, err
 			}
@@ -134,6 +137,9 @@ func (s *server) read() error {
 		larger := append(make([]byte, 0, f.Size), s.in...)
 		clear(s.in)
 		s.in = larger
+	}
+	if s.stay {
+		protocol.Await(s.fd, gap)
 	}
 	for {
 		n, err := unix.Read(s.fd, s.in[rest:cap(s.in)])
@@ -251,13 +257,8 @@ func (s *server) hello(out []byte, body []byte) ([]byte, error) {
 
 func (s *server) goesAside(op protocol.Op) bool {
 	s.mu.Lock()
-	took := s.took[op]
-	s.mu.Unlock()
-	if took < quick || took >= slow {
-		return took >= slow
-	}
-	_, waiting, _ := protocol.Next(s.in[s.used:]) // an error is met in its turn
-	return waiting
+	defer s.mu.Unlock()
+	return s.took[op] >= slow
 }
 
 // measured learns from how long an operation took. A first call also looks the
