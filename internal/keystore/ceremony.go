@@ -95,6 +95,13 @@ func given(hint, format string, args ...any) error {
 	return &Error{Err: fmt.Errorf("%w: %s", ErrKeyGiven, fmt.Sprintf(format, args...)), Hint: hint}
 }
 
+func tooShort(label string, n int) error {
+	return &Error{
+		Op: "import", Object: label, Err: fmt.Errorf("%w: a secret of %d bytes, at least %d are needed", ErrKeyWeak, n, shortSecret),
+		Hint: "check how its text is encoded (--encoding), ask the provider for a longer one, or take it as it is with --allow-weak",
+	}
+}
+
 // newIDSize is the size of a random CKA_ID.
 const newIDSize = 8
 
@@ -156,10 +163,7 @@ func (s *Store) importKey(ctx context.Context, n NewKey, value *secret.Value) (K
 			return KeyInfo{}, given("name the file that holds it", "the secret is empty")
 		}
 		if value.Len() < shortSecret && !n.AllowWeak {
-			return KeyInfo{}, &Error{
-				Op: "import", Object: n.Label, Err: fmt.Errorf("%w: a secret of %d bytes, at least %d are needed", ErrKeyWeak, value.Len(), shortSecret),
-				Hint: "check how its text is encoded (--encoding), ask the provider for a longer one, or take it as it is with --allow-weak",
-			}
+			return KeyInfo{}, tooShort(n.Label, value.Len())
 		}
 		c.Parts = [][]byte{hmacKey(value.Bytes())}
 		c.Bits = uint32(8 * len(c.Parts[0])) //nolint:gosec // at most a block

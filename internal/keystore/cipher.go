@@ -14,7 +14,11 @@ import (
 
 // Cipher is an AES key for CBC without padding: the caller pads, and takes the
 // padding off in constant time. CBC carries no integrity.
-type Cipher struct{ k *key }
+type Cipher struct {
+	k    *key
+	held *held // the key is not in the token
+	bits []int // of held
+}
 
 // Cipher returns the AES key that uri names, without touching the token. With bits
 // given it must be one of these sizes, as far as the token tells.
@@ -22,6 +26,9 @@ func (s *Store) Cipher(uri string, bits ...int) (*Cipher, error) {
 	k, err := s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeAES)
 	if err != nil {
 		return nil, err
+	}
+	if h := s.heldAs(k); h != nil {
+		return &Cipher{k: k, held: h, bits: bits}, nil
 	}
 	k.kind = KindAES192
 	k.judge = func(r *resolved) error {
@@ -33,7 +40,7 @@ func (s *Store) Cipher(uri string, bits ...int) (*Cipher, error) {
 		}
 		return nil
 	}
-	c := &Cipher{k}
+	c := &Cipher{k: k}
 	s.enlist(c)
 	return c, nil
 }
@@ -53,6 +60,9 @@ func (c *Cipher) crypt(ctx context.Context, op protocol.Op, verb string, iv, dat
 	if len(iv) != aes.BlockSize || len(data) == 0 || len(data)%aes.BlockSize != 0 {
 		return nil, explain(verb, c.k.name,
 			fmt.Errorf("%w: CBC takes an IV of 16 bytes and whole blocks of 16, not %d and %d bytes", ErrUnsupported, len(iv), len(data)))
+	}
+	if c.held != nil {
+		return c.held.crypt(ctx, op, iv, data, c.bits)
 	}
 	r, err := c.k.resolve(ctx)
 	if err != nil {

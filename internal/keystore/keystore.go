@@ -78,6 +78,8 @@ type Options struct {
 	// MinRSABits is the shortest RSA key that is used, 2048 by default. It cannot
 	// be lowered below 1024, which is all that Go verifies.
 	MinRSABits int
+	// Wrapped are keys that the token cannot hold; see WrappedKey.
+	Wrapped []WrappedKey
 
 	// Log takes the worker's starts and ends; nil for none.
 	Log *slog.Logger
@@ -180,6 +182,8 @@ type Store struct {
 	keys     []tester
 	closed   bool
 
+	held map[string]*held // by name; made by Open and not changed
+
 	processes sync.WaitGroup
 	starts    sync.WaitGroup
 	stop      chan struct{} // closed by Close
@@ -220,11 +224,12 @@ func newStore(opts Options) (*Store, error) {
 			return nil, err
 		}
 	}
-	return &Store{
+	s := &Store{
 		opts: opts, token: token, latch: latch{opts.LatchPath}, sick: make(map[string]*breaker), stop: make(chan struct{}),
 		breaker: newBreaker(&opts),
 		recheck: recheck{least: 2 * opts.BackoffMin, most: 4 * opts.BackoffMax},
-	}, nil
+	}
+	return s, s.holdWrapped()
 }
 
 // Ready starts the worker and logs in, if that is not done yet.
@@ -269,6 +274,9 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	if p != nil {
 		p.leave()
+	}
+	for _, h := range s.held {
+		h.wipe()
 	}
 	s.starts.Wait()
 	s.processes.Wait()

@@ -96,7 +96,7 @@ func TestGeneratedKeysDoTheirWork(t *testing.T) {
 			_, err = w.Unwrap(ctx, wrapped, aad)
 			require.ErrorIs(t, err, keystore.ErrCiphertext)
 			require.Equal(t, keystore.ClassData, keystore.ClassOf(err))
-			_, err = w.Wrap(ctx, make([]byte, 65), aad)
+			_, err = w.Wrap(ctx, make([]byte, 129), aad)
 			require.ErrorIs(t, err, keystore.ErrUnsupported)
 		})
 	}

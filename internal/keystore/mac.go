@@ -11,13 +11,19 @@ import (
 )
 
 // MAC is a secret for HMAC-SHA512.
-type MAC struct{ k *key }
+type MAC struct {
+	k    *key
+	held *held // the key is not in the token
+}
 
 // MAC returns the secret key that uri names, without touching the token.
 func (s *Store) MAC(uri string) (*MAC, error) {
 	k, err := s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeGeneric)
 	if err != nil {
 		return nil, err
+	}
+	if h := s.heldAs(k); h != nil {
+		return &MAC{k: k, held: h}, nil
 	}
 	k.kind = KindHMAC
 	k.judge = func(r *resolved) error {
@@ -26,13 +32,16 @@ func (s *Store) MAC(uri string) (*MAC, error) {
 		}
 		return nil
 	}
-	m := &MAC{k}
+	m := &MAC{k: k}
 	s.enlist(m)
 	return m, nil
 }
 
 // Sum returns the 64 bytes of HMAC-SHA512 over data.
 func (m *MAC) Sum(ctx context.Context, data []byte) ([]byte, error) {
+	if m.held != nil {
+		return m.held.sum(ctx, data)
+	}
 	r, err := m.k.resolve(ctx)
 	if err != nil {
 		return nil, err

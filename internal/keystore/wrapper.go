@@ -43,8 +43,9 @@ const (
 
 	gcmIV  = 12
 	gcmTag = 16
-	// maxWrapped is the largest plaintext; two AES-256 keys.
-	maxWrapped = 64
+	// maxWrapped is the largest plaintext: an HMAC-SHA512 key of a block. With what
+	// binds it, it fits OAEP with SHA-256 under RSA-2048.
+	maxWrapped = 128
 )
 
 // Wrapper returns the key-encryption key that uri names, AES-256 or RSA by
@@ -139,7 +140,7 @@ func (r *resolved) mark(wrapped []byte) []byte {
 	return append(b, wrapped...)
 }
 
-// Wrap encrypts 1 to 64 bytes, bound to aad, and checks that they can be
+// Wrap encrypts 1 to 128 bytes, bound to aad, and checks that they can be
 // unwrapped again before it returns.
 func (w *Wrapper) Wrap(ctx context.Context, plaintext, aad []byte) ([]byte, error) {
 	const verb = "wrap with"

@@ -12,6 +12,7 @@ const (
 	pathPage   = "/"
 	pathSocket = "/ws"
 	pathHealth = "/healthz"
+	pathCode   = "/code"
 )
 
 // serveHTTP is the guard in front of everything. What does not come from the
@@ -29,6 +30,8 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	asset, known := s.assets.files[r.URL.Path]
 	switch {
+	case r.URL.Path == pathCode:
+		s.serveCode(w, r)
 	case !known && r.URL.Path != pathPage && r.URL.Path != pathSocket && r.URL.Path != pathHealth:
 		http.Error(w, "there is nothing at this address", http.StatusNotFound)
 	case !reads, r.URL.Path == pathSocket && r.Method != http.MethodGet:
