@@ -227,6 +227,58 @@ func (d *desk) doOTP(c *command) *Result {
 	})
 }
 
+// codeField is the code that the page of the request that is shown ends with, nil
+// where there is none.
+func (d *desk) codeField() *txn.Field {
+	if d.s.request == nil {
+		return nil
+	}
+	if p := d.policy(d.s.request.Operation); p != nil {
+		return p.Code
+	}
+	return nil
+}
+
+// doCode brings the code that the customer's own page ended with, typed at the
+// screen or posted by the kiosk's own page.
+func (d *desk) doCode(c *command) *Result {
+	code, engine, id, seen := c.take(), d.engine, d.s.request.ID, d.s.changes
+	d.s.notice = ""
+	return d.begin(c, func(ctx context.Context) func() *Result {
+		defer code.Wipe()
+		r, err := engine.Redeem(ctx, id, code)
+		return func() *Result {
+			var field *txn.FieldError
+			switch {
+			case err == nil:
+				d.log.Info("code of the customer's page taken", "session", d.s.id, "request", id)
+				d.adopt(r, seen)
+				return &success
+			case errors.As(err, &field):
+				return &Result{Code: codeField, Field: field.Field.Name, Rule: string(field.Rule)}
+			case errors.Is(err, txn.ErrTooLate), errors.Is(err, txn.ErrNotFound):
+				d.refresh(id)
+				return refusal(codeTooLate)
+			case errors.Is(err, txn.ErrCodeRefused):
+				return d.codeNotice("notice.code_refused", codeCodeRefused)
+			case errors.Is(err, txn.ErrCodeUnspent):
+				return d.codeNotice("notice.code_unspent", codeCodeUnspent)
+			}
+			d.log.Warn("nobody knows whether the code of the customer's page was taken", "session", d.s.id, "request", id, "error", err)
+			d.refresh(id)
+			return d.codeNotice("notice.code_unsure", codeUnsure)
+		}
+	})
+}
+
+// codeNotice says on the page's own screen what became of its code.
+func (d *desk) codeNotice(part, code string) *Result {
+	if d.s.state == BindQR {
+		d.s.notice = textKey(BindQR, part)
+	}
+	return refusal(code)
+}
+
 func (d *desk) doCancel(c *command) *Result {
 	engine, id, seen := d.engine, d.s.request.ID, d.s.changes
 	return d.begin(c, func(ctx context.Context) func() *Result {

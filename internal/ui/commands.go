@@ -30,6 +30,8 @@ const (
 	codeTooLate      = "too_late"
 	codeUnsure       = "unsure" // the journal did not say whether it stored it
 	codeStopping     = "stopping"
+	codeCodeRefused  = "code_refused" // the provider does not take the page's code
+	codeCodeUnspent  = "code_unspent" // it did not reach the provider; bring it again
 	codeInternal     = "internal"
 )
 
@@ -60,6 +62,7 @@ var handlers = map[string]func(*desk, *command) *Result{
 	"cancel":        (*desk).doCancel,
 	"wait":          (*desk).doWait,
 	"submit_otp":    (*desk).doOTP,
+	"submit_code":   (*desk).doCode,
 	"receipt":       (*desk).doReceipt,
 	"finish":        (*desk).doFinish,
 }
@@ -88,6 +91,10 @@ func (d *desk) answer(id string, r Result) {
 	if id != "" {
 		r.ID = id
 		d.board.finish(r)
+	}
+	if waits := d.posted[id]; waits != nil {
+		waits <- r
+		delete(d.posted, id)
 	}
 }
 
@@ -120,6 +127,7 @@ func (d *desk) available() []string {
 		switch {
 		case c.Name == "cancel" && !mayCancel(d.s.request):
 		case c.Name == "receipt" && d.reference() == "":
+		case c.Name == "submit_code" && d.codeField() == nil:
 		case c.Name == "staff_code" && !d.needsStaff():
 		default:
 			names = append(names, c.Name)
@@ -304,4 +312,19 @@ func (d *desk) doFinish(*command) *Result {
 	d.s.request, d.s.fields, d.s.qr, d.s.op, d.s.key, d.s.reason = nil, nil, nil, "", "", ""
 	d.show(Goodbye)
 	return &success
+}
+
+// posts carries out a command that did not come by the websocket, and sends its
+// result to whom waits for it.
+func (d *desk) posts(c *command, to chan<- Result) {
+	r := d.obey(c)
+	if r != nil {
+		d.publish()
+		to <- *r
+		return
+	}
+	if d.posted == nil {
+		d.posted = map[string]chan<- Result{}
+	}
+	d.posted[c.id] = to
 }

@@ -38,8 +38,9 @@ type desk struct {
 	health   Health
 	s        session
 	call     *call
-	screens  int       // connections in charge: 0, or 1, or 2 while one takes over
-	lostAt   time.Time // since when there is none
+	posted   map[string]chan<- Result // who waits for the end of a posted command
+	screens  int                      // connections in charge: 0, or 1, or 2 while one takes over
+	lostAt   time.Time                // since when there is none
 	timer    *time.Timer
 }
 

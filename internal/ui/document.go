@@ -180,6 +180,10 @@ func (d *desk) sessionDoc() *sessionDoc {
 		if p := d.policy(s.request.Operation); p != nil && p.OTP != nil {
 			doc.Entry = fieldOf(*p.OTP, "")
 		}
+	case BindQR:
+		if f := d.codeField(); f != nil {
+			doc.Entry = fieldOf(*f, "")
+		}
 	default:
 	}
 	doc.Code, doc.Reference = d.code(), d.reference()

@@ -32,6 +32,10 @@ type Follower interface {
 	Supply(ctx context.Context, id string, otp *secret.Value) (*txn.Request, error)
 	// Cancel withdraws a request of which nothing was sent, else txn.ErrTooLate.
 	Cancel(ctx context.Context, id string, why txn.Reason) (*txn.Request, error)
+	// Redeem brings the code that the customer's own page ended with. Errors:
+	// *txn.FieldError, txn.ErrTooLate, txn.ErrCodeRefused, txn.ErrCodeUnspent,
+	// txn.ErrCodeUnproved, txn.ErrStoreUnknown. code stays the caller's.
+	Redeem(ctx context.Context, id string, code *secret.Value) (*txn.Request, error)
 	// Get reads a request.
 	Get(ctx context.Context, id string) (*txn.Request, error)
 }

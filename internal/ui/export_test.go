@@ -8,3 +8,12 @@ func CheckFrame(b []byte) error {
 	}
 	return err
 }
+
+// ParsePost reads the body of a POST as serveCode does.
+func ParsePost(b []byte) (session, code string, err error) {
+	c, err := parsePost(b)
+	if err != nil {
+		return "", "", err
+	}
+	return c.session, string(c.secret.Bytes()), nil
+}

@@ -13,7 +13,8 @@ const (
 	readLimit = 8 << 10 // bytes of one frame
 	maxID     = 64      // characters of a command id or session id
 	maxShown  = 32      // characters of a screen id
-	maxValue  = 128     // bytes of one argument
+	maxValue  = 128     // bytes of one argument, where its command says nothing else
+	maxCode   = 256     // bytes of the code that a customer's page ends with
 )
 
 // hello is the first frame of a connection.
@@ -167,7 +168,7 @@ func (c *command) parseArgs(raw []byte) error {
 		arg, ok := spec.arg(key)
 		switch {
 		case ok && arg.Secret:
-			b, err := s.bytes(maxValue)
+			b, err := s.bytes(arg.limit())
 			if errors.Is(err, errLong) {
 				c.wrong = key
 				return nil

@@ -22,7 +22,11 @@ type Texts map[string]Text
 type Arg struct {
 	Name   string `json:"name"`
 	Secret bool   `json:"secret,omitempty"` // goes into a secret.Value and nowhere else
+	Max    int    `json:"max,omitempty"`    // bytes, where more than 128
 }
+
+// limit is how many bytes the argument may have.
+func (a Arg) limit() int { return max(a.Max, maxValue) }
 
 // Command is what a page may ask for. All argument values are strings.
 type Command struct {
@@ -72,6 +76,7 @@ var (
 	cmdCancel   = Command{Name: "cancel"}
 	cmdWait     = Command{Name: "wait"}
 	cmdOTP      = Command{Name: "submit_otp", Args: []Arg{{Name: "otp", Secret: true}}}
+	cmdCode     = Command{Name: "submit_code", Args: []Arg{{Name: "code", Secret: true, Max: maxCode}}}
 	cmdReceipt  = Command{Name: "receipt"}
 	cmdFinish   = Command{Name: "finish"}
 	everyScreen = []Command{cmdLang, cmdStay}

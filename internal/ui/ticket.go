@@ -161,6 +161,20 @@ const (
 	tokenGood
 )
 
+// charge reports whether a page token is that of the page in charge of the screen.
+func (d *door) charge(token string) bool {
+	hash := sha256.Sum256([]byte(token))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var n uint64
+	for _, p := range d.pages {
+		if subtle.ConstantTimeCompare(p.hash[:], hash[:]) == 1 {
+			n = p.n
+		}
+	}
+	return n != 0 && n == d.inside
+}
+
 // enter holds a page token against those given out. The newest page that came in
 // is in charge; older ones stay out from then on.
 func (d *door) enter(token string) verdict {

@@ -48,7 +48,7 @@ func Policies() []txn.Policy {
 	phone := []txn.Field{{Name: "phoneNo", Min: 9, Max: 16, Digits: true, Prefix: "08"}}
 	return []txn.Policy{
 		{Operation: txn.FinpayResetPIN, Provider: "finpay", Enabled: true, Fields: phone, Identity: "phoneNo", Wait: 30 * time.Minute, HoldOffline: true},
-		{Operation: txn.FinpayBind, Provider: "finpay", Enabled: true, Fields: phone, Identity: "phoneNo", Wait: 3 * time.Minute, HoldOffline: true, Readback: true},
+		{Operation: txn.FinpayBind, Provider: "finpay", Enabled: true, Fields: phone, Identity: "phoneNo", Wait: 3 * time.Minute, HoldOffline: true, Readback: true, Code: &txn.Field{Name: "authCode", Min: codeMin, Max: 256}},
 		{
 			Operation: txn.FinpayUnbind, Provider: "finpay", Enabled: true, Fields: phone, Identity: "phoneNo", Wait: 3 * time.Minute, HoldOffline: true, Readback: true,
 			OTP: &txn.Field{Name: "otp", Min: 4, Max: 8, Digits: true},
@@ -310,6 +310,27 @@ func (e *Engine) Supply(ctx context.Context, id string, otp *secret.Value) (*txn
 	})
 	return e.Get(ctx, id)
 }
+
+// Redeem is part of ui.Engine. Every code but the next failure's is taken.
+func (e *Engine) Redeem(ctx context.Context, id string, code *secret.Value) (*txn.Request, error) {
+	if err := e.enter(ctx, "Redeem"); err != nil {
+		return nil, err
+	}
+	r, err := e.Get(ctx, id)
+	if err != nil || r.Await != txn.AwaitLink {
+		return nil, txn.ErrTooLate
+	}
+	if code.Len() < codeMin {
+		return nil, &txn.FieldError{Field: txn.Field{Name: "authCode", Min: codeMin, Max: 256}, Rule: txn.RuleShort}
+	}
+	e.mu.Lock()
+	e.secrets[id] = code.Copy()
+	e.mu.Unlock()
+	e.Move(id, Answer(txn.HasSucceeded, txn.Succeeded, txn.ReasonConfirmed))
+	return e.Get(ctx, id)
+}
+
+const codeMin = 4
 
 // Cancel is part of ui.Engine.
 func (e *Engine) Cancel(ctx context.Context, id string, why txn.Reason) (*txn.Request, error) {
