@@ -5,10 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"runtime/debug"
-	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,54 +17,14 @@ import (
 	"gardu/internal/txn"
 )
 
-// The verbs of the admin socket.
-const (
-	verbTicket = "ui.ticket"
-	verbQueue  = "queue.list"
-	verbShow   = "queue.show"
-)
+// verbTicket is the admin socket's verb for a screen ticket.
+const verbTicket = "ui.ticket"
 
 // errNotServing: the agent runs but is out of service.
 var errNotServing = errors.New("the agent is out of service; the screen says why, and so does its log")
 
-// row is a request as operators see it: the customer is masked.
-type row struct {
-	ID        string        `json:"id"`
-	Operation txn.Operation `json:"operation"`
-	Customer  string        `json:"customer"`
-	State     txn.State     `json:"state"`
-	Reason    txn.Reason    `json:"reason,omitempty"`
-	Code      string        `json:"code,omitempty"`
-	Reference string        `json:"reference"`
-	Created   time.Time     `json:"created"`
-	Expires   time.Time     `json:"expires"`
-	Closed    time.Time     `json:"closed,omitzero"`
-	Attempts  []txn.Attempt `json:"attempts,omitempty"`
-	Text      string        `json:"provider_text,omitempty"`
-}
-
-func rowOf(r *txn.Request, whole bool) row {
-	o := row{
-		ID: r.ID, Operation: r.Operation, Customer: mask(r.Customer), State: r.State, Reason: r.Reason, Code: r.Code,
-		Reference: r.Reference, Created: r.Created, Expires: r.Expires, Closed: r.Closed,
-	}
-	if whole {
-		o.Attempts, o.Text = r.Attempts, r.Data[txn.DataAnswerText]
-	}
-	return o
-}
-
-// mask leaves the provider's name and the last three characters.
-func mask(customer string) string {
-	provider, id, _ := strings.Cut(customer, ":")
-	if n := len(id); n > 3 {
-		id = strings.Repeat("*", n-3) + id[n-3:]
-	}
-	return provider + ":" + id
-}
-
 func (ag *agent) verbs() map[string]admin.Verb {
-	return map[string]admin.Verb{
+	v := map[string]admin.Verb{
 		verbTicket: {Access: admin.Screen, Do: func(context.Context, json.RawMessage, admin.Peer) (any, error) {
 			t, err := ag.screen.IssueTicket()
 			if err != nil {
@@ -73,36 +32,9 @@ func (ag *agent) verbs() map[string]admin.Verb {
 			}
 			return map[string]string{"url": "http://" + ag.screen.Addr() + "/?ticket=" + t}, nil
 		}},
-		verbQueue: {Do: func(ctx context.Context, _ json.RawMessage, _ admin.Peer) (any, error) {
-			e := ag.serving()
-			if e == nil {
-				return nil, errNotServing
-			}
-			rows := []row{}
-			err := e.Each(ctx, func(r *txn.Request, err error) error {
-				if err == nil {
-					rows = append(rows, rowOf(r, false))
-				}
-				return nil
-			})
-			return rows, err
-		}},
-		verbShow: {Do: func(ctx context.Context, args json.RawMessage, _ admin.Peer) (any, error) {
-			var id string
-			if err := json.Unmarshal(args, &id); err != nil {
-				return nil, errors.New("the request's id is missing")
-			}
-			e := ag.serving()
-			if e == nil {
-				return nil, errNotServing
-			}
-			r, err := e.Get(ctx, id)
-			if err != nil {
-				return nil, err
-			}
-			return rowOf(r, true), nil
-		}},
 	}
+	maps.Copy(v, ag.queueVerbs())
+	return v
 }
 
 func (ag *agent) serving() *txn.Engine {
@@ -140,38 +72,6 @@ func (a *app) uiCommand() *cobra.Command {
 		},
 	}
 	return group("ui", "Open the screen", ticket)
-}
-
-func (a *app) queueCommand() *cobra.Command {
-	list := &cobra.Command{
-		Use: "list", Short: "List the requests in the journal, customers masked", Args: usage(cobra.NoArgs),
-		RunE: func(c *cobra.Command, _ []string) error {
-			var rows []row
-			if err := a.ask(c.Context(), verbQueue, nil, &rows); err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(rows)
-			}
-			w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
-			_, _ = fmt.Fprintln(w, "ID\tOPERATION\tCUSTOMER\tSTATE\tREASON\tCREATED")
-			for _, r := range rows {
-				_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", r.ID, r.Operation, r.Customer, r.State, dash(string(r.Reason)), r.Created.Local().Format(time.DateTime))
-			}
-			return w.Flush()
-		},
-	}
-	show := &cobra.Command{
-		Use: "show ID", Short: "Show one request with its attempts, customer masked", Args: usage(cobra.ExactArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error {
-			var r row
-			if err := a.ask(c.Context(), verbShow, args[0], &r); err != nil {
-				return err
-			}
-			return a.printJSON(r)
-		},
-	}
-	return group("queue", "Look at the journal of the running agent", list, show)
 }
 
 func (a *app) auditCommand() *cobra.Command {

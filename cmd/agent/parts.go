@@ -95,7 +95,7 @@ func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
 		ag.log.Warn("the screen's cookie key is not kept; after a restart every screen needs a new ticket", "error", err)
 	}
 	o := ui.Options{
-		Listener: l, Brand: ag.set.Screen.Brand, PxPerMM: ag.set.Screen.PxPerMM,
+		Listener: l, Brand: ag.set.Screen.Brand, Look: ag.set.Screen.look(), PxPerMM: ag.set.Screen.PxPerMM,
 		Log: ag.log, CookieKey: key,
 	}
 	if ag.staff != nil {
@@ -138,8 +138,8 @@ func cookieKey(path string) ([]byte, error) {
 // goes there: the record is kept for years and read by many.
 type recorder struct{ log *audit.Trail }
 
-// Record implements txn.Recorder. It costs no sync: the journal's own commit
-// carries the record's head.
+// Record implements txn.Recorder. On the delivery path it costs no sync: the
+// journal's own commit carries the record's head. A person's act is synced.
 func (r recorder) Record(ctx context.Context, act string, q *txn.Request, at *txn.Attempt, who string) error {
 	if who == "" {
 		who = agentName
@@ -158,7 +158,11 @@ func (r recorder) Record(ctx context.Context, act string, q *txn.Request, at *tx
 	if id := q.Data[txn.DataVerifiedBy]; id != "" {
 		attrs["verified_by"] = id
 	}
-	_, err := r.log.Append(ctx, audit.Entry{Act: act, Object: q.ID, Who: who, Attrs: attrs})
+	person := who != agentName
+	if person {
+		attrs["why"] = q.Note
+	}
+	_, err := r.log.Append(ctx, audit.Entry{Act: act, Object: q.ID, Who: who, Attrs: attrs, Sync: person})
 	return err
 }
 

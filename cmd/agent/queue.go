@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -252,7 +253,7 @@ func (a *app) printRows(rows []row, most int, all bool) error {
 	for i := range rows {
 		r := &rows[i]
 		_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", dash(r.Number), r.State, age(r.Created, now), dash(string(r.Operation)),
-			dash(r.Customer), dash(string(r.Reason)), dash(r.Code), inTime(r.NextTry, now))
+			dash(r.Customer), dash(string(cmp.Or(r.Line, r.Reason))), dash(r.Code), inTime(r.NextTry, now))
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -277,7 +278,7 @@ func (a *app) printAdvice(rows []row) {
 		if r.State.Final() {
 			continue
 		}
-		k := kind{r.State, r.Reason, r.Means + " " + r.Do}
+		k := kind{r.State, cmp.Or(r.Line, r.Reason), r.Means + " " + r.Do}
 		if counts[k]++; counts[k] == 1 {
 			order = append(order, k)
 		}
@@ -392,6 +393,7 @@ func (a *app) printRow(r *row) error {
 	}
 	line("state", strings.TrimSuffix(string(r.State)+", "+string(r.Reason), ", "))
 	line("unreadable", r.Unreadable)
+	line("provider's line", string(r.Line))
 	line("provider's code", strings.TrimSpace(r.Code+"  "+r.Says))
 	line("provider's text", r.Text)
 	line("reference", r.Reference)

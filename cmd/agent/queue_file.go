@@ -47,7 +47,7 @@ func (a *app) withJournal(ctx context.Context, f func(*stopped) error) error {
 	})
 }
 
-func (s *stopped) journal() *journal { return &journal{s.db.Each, txn.Explain} }
+func (s *stopped) journal() *journal { return &journal{each: s.db.Each, explain: txn.Explain} }
 
 // engine is one that is never run, so it sends nothing: it knows the rules of what
 // may be done to a request, and records it.

@@ -31,6 +31,7 @@ type row struct {
 	Closed     time.Time         `json:"closed,omitzero"`
 	NextTry    time.Time         `json:"next_try,omitzero"` // while it is open
 	Says       string            `json:"provider_says,omitempty"`
+	Line       txn.Reason        `json:"line,omitempty"` // why the provider's line, for which it waits, is not up
 	Means      string            `json:"means"`
 	Do         string            `json:"do"`
 	Unreadable string            `json:"unreadable,omitempty"` // why the record does not open; the rest is then empty
@@ -58,9 +59,16 @@ type view struct {
 type journal struct {
 	each    func(context.Context, func(*txn.Request, error) error) error
 	explain func(*txn.Request) txn.Explanation
+	lines   map[string]txn.Link // by provider; empty where nobody looks at them
 }
 
-func engineJournal(e *txn.Engine) *journal { return &journal{e.Each, e.Explain} }
+func engineJournal(e *txn.Engine) *journal {
+	j := &journal{e.Each, e.Explain, map[string]txn.Link{}}
+	for _, l := range e.Links() {
+		j.lines[l.Provider] = l
+	}
+	return j
+}
 
 func (j *journal) row(r *txn.Request, v view) row {
 	x := j.explain(r)
@@ -73,6 +81,10 @@ func (j *journal) row(r *txn.Request, v view) row {
 	}
 	if r.State == txn.Queued {
 		o.Expires = r.Expires
+		j.wait(&o, r)
+	}
+	if r.State.Final() && r.NoteBy != "" {
+		o.Means, o.Do = fmt.Sprintf("%s closed it as %s: %s.", r.NoteBy, r.State, strings.TrimSuffix(r.Note, ".")), "Nothing."
 	}
 	if v.Unmasked {
 		o.Customer = r.Customer
@@ -86,6 +98,22 @@ func (j *journal) row(r *txn.Request, v view) row {
 	return o
 }
 
+// wait says of a request that waits for its provider's line why that is not up.
+func (j *journal) wait(o *row, r *txn.Request) {
+	provider, _, _ := strings.Cut(r.Customer, ":")
+	l := j.lines[provider]
+	if !l.Known || l.Up {
+		return
+	}
+	o.Line = l.Reason
+	if l.NextTry.After(o.NextTry) {
+		o.NextTry = l.NextTry
+	}
+	if a, ok := txn.Advise(l.Reason); ok {
+		o.Means, o.Do = "It waits for its provider's line. "+a.Means, a.Do
+	}
+}
+
 // broken is the row of a record that does not open.
 func broken(err error) row {
 	o := row{State: stateUnreadable, Unreadable: err.Error(), Means: "Its record does not open, so it is neither sent nor ended.",
@@ -97,10 +125,15 @@ func broken(err error) row {
 	return o
 }
 
-// mask leaves the provider's name and the last three characters.
+// mask leaves the provider's name and, of a longer identifier, the last three
+// characters.
 func mask(customer string) string {
 	provider, id, _ := strings.Cut(customer, ":")
-	return provider + ":" + strings.Repeat("*", max(0, len(id)-3)) + id[max(0, min(len(id), len(id)-3)):]
+	hidden := len(id)
+	if hidden > 3 {
+		hidden -= 3
+	}
+	return provider + ":" + strings.Repeat("*", hidden) + id[hidden:]
 }
 
 // filter says which requests are wanted. Empty members want all; All includes what

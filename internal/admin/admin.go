@@ -7,9 +7,9 @@
 // ask for a screen ticket; everybody else is refused before their request is read.
 //
 // Wire: the client writes one JSON object {"verb", "args"} and a newline, the
-// agent answers one JSON object {"ok", "data", "error", "hint"} and a newline, and
-// the connection is closed. Either side gives up after a deadline; a request is at
-// most 64 KiB.
+// agent answers one JSON object {"ok", "data", "error", "hint", "kind"} and a newline,
+// and the connection is closed. Either side gives up after a deadline; a request is
+// at most 64 KiB.
 package admin
 
 import (
@@ -33,9 +33,9 @@ import (
 
 const (
 	maxRequest = 64 << 10
-	patience   = 15 * time.Second
-	firstLine  = 2 * time.Second // for the request; who only holds a connection open is let go
-	maxConns   = 32              // at a time; others wait in the kernel's queue
+	patience   = 45 * time.Second // longer than a call to a provider, which a verb may make
+	firstLine  = 2 * time.Second  // for the request; who only holds a connection open is let go
+	maxConns   = 32               // at a time; others wait in the kernel's queue
 	acceptRest = 100 * time.Millisecond
 )
 
@@ -64,6 +64,10 @@ type Verb struct {
 // Hinted is an error that knows what to do about it.
 type Hinted interface{ Hint() string }
 
+// Kinded is an error that knows which kind it is, so that the command can end with
+// a code of its own.
+type Kinded interface{ Kind() string }
+
 // Options say where the socket is and who may use it.
 type Options struct {
 	Path      string
@@ -91,6 +95,7 @@ type reply struct {
 	Data  json.RawMessage `json:"data,omitempty"`
 	Error string          `json:"error,omitempty"`
 	Hint  string          `json:"hint,omitempty"`
+	Kind  string          `json:"kind,omitempty"`
 }
 
 // Listen makes the socket. A socket file that nobody answers on is a leftover and
@@ -187,6 +192,10 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 		if errors.As(err, &h) {
 			r.Hint = h.Hint()
 		}
+		var k Kinded
+		if errors.As(err, &k) {
+			r.Kind = k.Kind()
+		}
 		s.answer(c, r)
 		return
 	}
@@ -275,6 +284,7 @@ func (s *Server) answer(c net.Conn, r reply) {
 type AskError struct {
 	Message string
 	Advice  string
+	Kind    string // of Kinded; may be empty
 }
 
 func (e *AskError) Error() string {
@@ -318,7 +328,7 @@ func Ask(ctx context.Context, path, verb string, args, dst any) error {
 		return fmt.Errorf("speak with the agent: %w", errors.Join(sent, err))
 	}
 	if !r.OK {
-		return &AskError{r.Error, r.Hint}
+		return &AskError{r.Error, r.Hint, r.Kind}
 	}
 	if dst == nil {
 		return nil

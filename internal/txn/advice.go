@@ -43,6 +43,9 @@ func (e *Engine) Explain(r *Request) Explanation {
 	return explain(p, r)
 }
 
+// Explain is the explanation without a provider, who would know its own codes.
+func Explain(r *Request) Explanation { return explain(nil, r) }
+
 func explain(p Provider, r *Request) Explanation {
 	var x Explanation
 	a, known := Advise(r.Reason)

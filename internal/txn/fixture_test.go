@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"sort"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -344,7 +344,7 @@ func (c *testClock) read() txn.Reading {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return txn.Reading{
-		Wall: time.Now().Add(c.slept + c.skew).Round(0), Boot: fmt.Sprint("boot ", c.boots),
+		Wall: time.Now().Add(c.slept + c.skew).Round(0), Boot: "boot " + strconv.Itoa(c.boots),
 		Up: time.Since(c.began) + c.slept, Kept: c.kept,
 	}
 }

@@ -11,7 +11,7 @@ import (
 type Order struct {
 	ID  string // of the request
 	Who string // by whose word; recorded
-	Why string // the reason, or the evidence; recorded, and kept with the request
+	Why string // the reason, or the evidence; recorded, and kept with a request that it ends
 }
 
 // Why an order is not carried out.
@@ -24,6 +24,7 @@ var (
 	ErrLeftAlone   = errors.New("its provider is to be left alone")
 	ErrNoDoubt     = errors.New("there is no doubt about it")
 	ErrNothingNew  = errors.New("the provider's answer settles nothing")
+	ErrUnreached   = errors.New("the provider could not be reached")
 	ErrNotHeld     = errors.New("it is not held")
 	ErrAudit       = errors.New("the audit record did not take it, so nothing was done")
 	ErrAskedAnew   = errors.New("the customer may have asked anew since")
@@ -96,8 +97,7 @@ func (e *Engine) order(ctx context.Context, act string, o Order, may func(*Reque
 	if err != nil {
 		return nil, orderError(act, o.ID, err)
 	}
-	r.Note, r.NoteBy = clip(o.Why, maxNote), clip(o.Who, maxCode)
-	err = e.recorded(ctx, act, r, func() (err error) {
+	err = e.recorded(ctx, act, r, &o, func() (err error) {
 		after, err = do(en, r)
 		return err
 	})
@@ -109,16 +109,21 @@ func (e *Engine) order(ctx context.Context, act string, o Order, may func(*Reque
 
 // recorded does an operator's act between its two audit records, without the first
 // of which it is not done.
-func (e *Engine) recorded(ctx context.Context, act string, r *Request, do func() error) error {
-	if err := e.audit.Record(ctx, act+ActBegins, r, r.Last(), r.NoteBy); err != nil {
+func (e *Engine) recorded(ctx context.Context, act string, r *Request, o *Order, do func() error) error {
+	record := func(ctx context.Context, stage string) error {
+		c := *r
+		c.Note = o.Why
+		return e.audit.Record(ctx, act+stage, &c, c.Last(), o.Who)
+	}
+	if err := record(ctx, ActBegins); err != nil {
 		return &OrderError{Err: fmt.Errorf("%w: %w", ErrAudit, err), Advice: adviceAudit}
 	}
 	err := do()
 	end := ActEnds
-	if err != nil && !errors.Is(err, ErrNothingNew) { // which was carried out
+	if err != nil && !errors.Is(err, ErrNothingNew) && !errors.Is(err, ErrUnreached) { // which were carried out
 		end = ActFails
 	}
-	if aerr := e.audit.Record(context.WithoutCancel(ctx), act+end, r, r.Last(), r.NoteBy); aerr != nil {
+	if aerr := record(context.WithoutCancel(ctx), end); aerr != nil {
 		e.log.Error("audit did not take the record after an operator's act", "object", r.ID, "act", act, "error", aerr)
 	}
 	return err
@@ -161,7 +166,13 @@ func (e *Engine) claimAny(ctx context.Context, id string) (*entry, error) {
 	return en, nil
 }
 
-// keep puts what an operator decided on disk and tells it.
+// decide keeps what an operator decided, with their words.
+func (e *Engine) decide(ctx context.Context, en *entry, r *Request, o *Order) (time.Duration, error) {
+	r.Note, r.NoteBy = clip(o.Why, maxNote), clip(o.Who, maxCode)
+	return e.keep(ctx, en, r)
+}
+
+// keep puts what came of an operator's act on disk and tells it.
 func (e *Engine) keep(ctx context.Context, en *entry, r *Request) (time.Duration, error) {
 	if err := e.update(ctx, r, nil); err != nil {
 		e.setStale(en, true)
@@ -176,7 +187,7 @@ func (e *Engine) keep(ctx context.Context, en *entry, r *Request) (time.Duration
 func (e *Engine) Withdraw(ctx context.Context, o Order) (*Request, error) {
 	return e.order(ctx, ActCancel, o, e.mayWithdraw, func(en *entry, r *Request) (time.Duration, error) {
 		closeAs(r, Cancelled, ReasonByOperator, e.now(r))
-		return e.keep(ctx, en, r)
+		return e.decide(ctx, en, r, &o)
 	})
 }
 
@@ -203,7 +214,7 @@ func (e *Engine) Resolve(ctx context.Context, o Order, to State) (*Request, erro
 	may := func(r *Request, _ *Offer) error { return mayResolve(r, to) }
 	return e.order(ctx, ActResolve, o, may, func(en *entry, r *Request) (time.Duration, error) {
 		resolve(r, to, e.now(r))
-		return e.keep(ctx, en, r)
+		return e.decide(ctx, en, r, &o)
 	})
 }
 
@@ -250,7 +261,11 @@ func (e *Engine) Inquire(ctx context.Context, o Order) (*Request, error) {
 			settleInquiry(r, &of.Policy, e.timing, a, e.now(r))
 		}
 		after, err := e.keep(ctx, en, r)
-		if err == nil && r.State == before {
+		switch {
+		case err != nil || r.State != before:
+		case a.Outcome == NotSent && linkReason(a.Reason):
+			err = &OrderError{Err: fmt.Errorf("%w (%s)", ErrUnreached, a.said()), Advice: "see where the way ends with 'gardu check', and ask again"}
+		default:
 			err = &OrderError{Err: fmt.Errorf("%w (%s)", ErrNothingNew, a.said()), Advice: "ask again later, or find out from the provider by other ways"}
 		}
 		return after, err
@@ -411,7 +426,7 @@ func (e *Engine) Release(ctx context.Context, provider, who, why string) (Link, 
 		return Link{}, &OrderError{ActRelease, provider, ErrNotHeld, "there is nothing to lift; see how its link is with 'gardu check'"}
 	}
 	var link Link
-	err := e.recorded(ctx, ActRelease, &Request{ID: provider, Note: why, NoteBy: who}, func() error {
+	err := e.recorded(ctx, ActRelease, &Request{ID: provider}, &Order{provider, who, why}, func() error {
 		e.mu.Lock()
 		defer e.mu.Unlock()
 		l.Held, l.Reason, l.NextTry, l.trial = false, ReasonLinkDown, e.clock.now(), time.Time{}

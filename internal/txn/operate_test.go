@@ -211,7 +211,7 @@ func TestAnOperatorAsksTheProvider(t *testing.T) {
 				b.platform.set(func(p *platform) { p.down = true })
 				require.Equal(t, txn.Unresolved, b.after(25*time.Hour, r.ID).State)
 				_, err := b.engine.Inquire(t.Context(), order(r.ID))
-				refused(t, err, txn.ErrNothingNew)
+				refused(t, err, txn.ErrUnreached)
 				require.Equal(t, txn.Unresolved, b.get(r.ID).State)
 				b.platform.set(func(p *platform) { p.down = false })
 				answer(b, a)

@@ -39,7 +39,7 @@ type Policy struct {
 	NotThere State
 	// Repeats is how often a doubt that no read-back can settle is repeated by itself,
 	// after Quiet, with the same partner reference and external id, on the same WIB
-	// day. 0, the default: never. Only for a provider that documents that it knows
+	// day and before it expires. 0, the default: never. Only for a provider that documents that it knows
 	// such a repeat. An operator may repeat by hand where it is not 0.
 	Repeats  int
 	ShortRef bool // the reference has 14 letters and digits instead of 32 digits

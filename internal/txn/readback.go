@@ -130,7 +130,7 @@ func pageEvery(p *Policy) time.Duration { return max(p.ReadbackEvery, time.Secon
 func nextRead(s *settling) time.Time {
 	end := endOf(s.r, s.p)
 	if !s.p.Readback && s.r.State == InDoubt && s.r.repeats() < s.p.Repeats {
-		if q := quietFrom(s.r).Add(s.p.Quiet); q.Before(end) {
+		if q := quietFrom(s.r).Add(s.p.Quiet); q.Before(end) && q.Before(s.r.Expires) {
 			return q // the first moment at which it may be repeated
 		}
 	}

@@ -109,7 +109,7 @@ func (k *Kiosk) Submit(ctx context.Context, lang string, w Wish, screens ...stri
 	return k.WaitFor(ctx, screens...)
 }
 
-// Row is a line of gardu queue list --json.
+// Row is a line of gardu queue list --all --json.
 type Row struct {
 	ID        string `json:"id"`
 	Operation string `json:"operation"`
@@ -121,7 +121,7 @@ type Row struct {
 
 // Queue is the journal as field operations see it.
 func (s *Stage) Queue(ctx context.Context) ([]Row, error) {
-	out, err := s.Gardu(ctx, "", "queue", "list", "--json")
+	out, err := s.Gardu(ctx, "", "queue", "list", "--all", "--json")
 	if err != nil {
 		return nil, err
 	}
