@@ -36,6 +36,7 @@ func (s *finpaySettings) build(ctx context.Context, ag *agent) (txn.Provider, []
 		if err != nil {
 			return nil, err
 		}
+		keys.Vault = &ag.vault
 		c, err := wire.New(s.TLS)
 		if err != nil {
 			return nil, err

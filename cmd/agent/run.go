@@ -52,6 +52,7 @@ type agent struct {
 	macs    map[string]*keystore.MAC
 	ciphers map[string]*keystore.Cipher
 	offered []txn.Offer
+	vault   vault
 	off     int // providers that could not be built
 
 	mu     sync.Mutex // guards engine
@@ -219,7 +220,9 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 			ag.log.Error("journal not closed cleanly", "error", err)
 		}
 	}()
+	ag.vault.db.Store(db)
 	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
+		ag.vault.db.Store(nil)
 		return err
 	}
 	if ag.offered == nil {

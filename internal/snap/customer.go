@@ -177,14 +177,14 @@ func (c *customers) accepted(customer string) {
 	delete(c.trial, customer)
 }
 
-// held reports whether there is a token that may be of use.
-func (c *customers) held(ctx context.Context, customer string) bool {
+// missing reports whether there certainly is no token of the customer's.
+func (c *customers) missing(ctx context.Context, customer string) bool {
 	g, err := c.load(ctx, customer)
 	if err != nil {
-		return false
+		return refused(err).Reason == txn.ReasonBindAgain
 	}
 	g.wipe()
-	return true
+	return false
 }
 
 // redeem exchanges the code that a binding's page ended with, and keeps what it

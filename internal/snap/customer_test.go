@@ -362,6 +362,9 @@ func TestBindingOfALinkedAccountWithoutItsToken(t *testing.T) {
 	require.Equal(t, txn.HasSucceeded, f.Inquire(t.Context(), c).Outcome)
 	a = f.Submit(t.Context(), request(txn.FinpayBind, 1))
 	require.Equal(t, txn.ReasonAlreadyLinked, a.Reason, "with the token there is nothing to bind")
+
+	v.err = errors.New("token absent")
+	require.Equal(t, txn.HasSucceeded, f.Inquire(t.Context(), c).Outcome, "whether there is a token cannot be seen: the binding counts")
 }
 
 // TestUnbindingDeletesTheCustomersToken, whichever way its end is learned.

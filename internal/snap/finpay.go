@@ -137,7 +137,7 @@ const dataAgain = "bound_again"
 // wantsToken reports whether the customer has yet to bring the code that gives the
 // token which other operations need.
 func (f *Finpay) wantsToken(ctx context.Context, c txn.Call) bool {
-	return f.cfg.wantsTokens() && !f.customers.held(ctx, phone(c))
+	return f.cfg.wantsTokens() && f.customers.missing(ctx, phone(c))
 }
 
 // Redeem exchanges the code that the customer's page ended with for a customer
