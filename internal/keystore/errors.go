@@ -122,6 +122,7 @@ var kinds = []struct {
 	{ErrKeyWeak, ClassConfiguration, "generate an RSA key of 2048 bits or more and register its public key, or ask the provider for one of that size"},
 	{ErrKeyGiven, ClassConfiguration, "compare kind and encoding with what the provider says"},
 	{ErrUnsupported, ClassConfiguration, "choose another mechanism or another kind of key for this role; `gardu check` shows what the token can do"},
+	{ErrCertificate, ClassConfiguration, "have a certificate issued for this key: `gardu keys csr`"},
 	{ErrRefused, ClassConfiguration, "compare the key's attributes in `gardu keys list` with its role, and make the key anew if they differ"},
 	{ErrCiphertext, ClassData, "check that the data and the key belong together"},
 	{ErrDevice, ClassDevice, "check the token's connection, its service and its driver's configuration, then run `gardu check`"},

@@ -16,9 +16,13 @@ type MAC struct {
 	held *held // the key is not in the token
 }
 
-// MAC returns the secret key that uri names, without touching the token.
-func (s *Store) MAC(uri string) (*MAC, error) {
+// MAC returns the secret key that uri names, without touching the token. The one
+// mechanism that may be allowed is MechanismSHA512HMAC.
+func (s *Store) MAC(uri string, allowed ...Mechanism) (*MAC, error) {
 	k, err := s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeGeneric)
+	if err == nil {
+		err = k.allow(allowed, MechanismSHA512HMAC)
+	}
 	if err != nil {
 		return nil, err
 	}

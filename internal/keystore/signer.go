@@ -20,6 +20,7 @@ const (
 	ckmRSAPKCSKeyPairGen   = 0x00
 	ckmRSAPKCS             = 0x01
 	ckmRSAPKCSOAEP         = 0x09
+	ckmRSAPKCSPSS          = 0x0d
 	ckmSHA256RSAPKCS       = 0x40
 	ckmSHA512HMAC          = 0x271
 	ckmGenericSecretKeyGen = 0x350
@@ -39,17 +40,27 @@ const (
 // Mechanism is one way in which a key does its work, where there are several.
 type Mechanism string
 
-// The mechanisms to choose from: of RSA signatures, and of wrapping with RSA.
+// The mechanisms, by what they are for. Where a role has several, the configuration
+// may say which: tokens differ, and some list what they then cannot do.
 const (
+	// Signatures; PSS is for TLS only.
 	MechanismSHA256RSAPKCS Mechanism = "SHA256_RSA_PKCS" // the token hashes
 	MechanismRSAPKCS       Mechanism = "RSA_PKCS"        // the agent hashes
-	MechanismOAEPSHA256    Mechanism = "RSA_OAEP_SHA256"
-	MechanismOAEPSHA1      Mechanism = "RSA_OAEP_SHA1"
+	MechanismPSS           Mechanism = "RSA_PKCS_PSS"    // likewise
+	MechanismECDSA         Mechanism = "ECDSA"           // likewise
+	// Key-encryption keys.
+	MechanismAESGCM     Mechanism = "AES_GCM"
+	MechanismOAEPSHA256 Mechanism = "RSA_OAEP_SHA256"
+	MechanismOAEPSHA1   Mechanism = "RSA_OAEP_SHA1"
+	// The only ones of their roles.
+	MechanismSHA512HMAC Mechanism = "SHA512_HMAC"
+	MechanismAESCBC     Mechanism = "AES_CBC"
 )
 
 // Signer is a private RSA or EC key. It is a crypto.Signer and a
-// crypto.MessageSigner; RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256 and
-// nothing else, EC signatures are ASN.1 over any digest. Every signature is
+// crypto.MessageSigner; RSA signatures are RSASSA-PKCS1-v1_5 with SHA-256, or
+// RSASSA-PSS with SHA-256, SHA-384 or SHA-512 where the options are
+// *rsa.PSSOptions; EC signatures are ASN.1 over any digest. Every signature is
 // verified before it is returned.
 type Signer struct{ k *key }
 
@@ -65,7 +76,7 @@ var (
 func (s *Store) Signer(uri string, allowed ...Mechanism) (*Signer, error) {
 	k, err := s.key(uri, protocol.ClassPrivate, "private", protocol.TypeRSA, protocol.TypeEC)
 	if err == nil {
-		err = k.allow(allowed, MechanismSHA256RSAPKCS, MechanismRSAPKCS)
+		err = k.allow(allowed, MechanismSHA256RSAPKCS, MechanismRSAPKCS, MechanismPSS, MechanismECDSA)
 	}
 	if err != nil {
 		return nil, err
@@ -96,8 +107,8 @@ func (g *Signer) Public() crypto.PublicKey {
 	return pub
 }
 
-// Sign signs a digest. The random source is the token's own. Anything but SHA-256
-// with PKCS #1 v1.5 under an RSA key fails with ErrUnsupported.
+// Sign signs a digest. The random source is the token's own. PKCS #1 v1.5 with
+// anything but SHA-256 under an RSA key fails with ErrUnsupported.
 func (g *Signer) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
 	return g.SignDigest(context.Background(), digest, opts)
 }
@@ -143,13 +154,16 @@ func (g *Signer) sign(ctx context.Context, message, digest []byte, opts crypto.S
 	use := protocol.Use{Key: r.name}
 	switch pub := r.public.(type) {
 	case *rsa.PublicKey:
-		if _, pss := opts.(*rsa.PSSOptions); pss || opts.HashFunc() != crypto.SHA256 {
-			return refuse("RSA keys sign by PKCS #1 v1.5 with SHA-256 only")
+		if pss, ok := opts.(*rsa.PSSOptions); ok {
+			return g.signPSS(ctx, r, pub, digest, pss)
+		}
+		if opts.HashFunc() != crypto.SHA256 {
+			return refuse("by PKCS #1 v1.5 RSA keys sign with SHA-256 only")
 		}
 		switch {
 		case whole && g.k.may(MechanismSHA256RSAPKCS) && has(r.token, ckmSHA256RSAPKCS, ckfSign):
 			use.Mechanism, use.Data = protocol.MechSHA256RSAPKCS, message
-		case g.k.may(MechanismRSAPKCS) && has(r.token, ckmRSAPKCS, ckfSign):
+		case g.canPKCS1(r):
 			use.Mechanism, use.Data = protocol.MechRSAPKCS, protocol.DigestInfo(digest)
 		default:
 			return refuse("the token has no allowed mechanism for this, CKM_SHA256_RSA_PKCS for messages or CKM_RSA_PKCS for digests")
@@ -158,9 +172,41 @@ func (g *Signer) sign(ctx context.Context, message, digest []byte, opts crypto.S
 			return rsa.VerifyPKCS1v15(pub, crypto.SHA256, digest, sig)
 		})
 	case *ecdsa.PublicKey:
+		if !g.k.may(MechanismECDSA) || !has(r.token, ckmECDSA, ckfSign) {
+			return refuse("the token has no CKM_ECDSA, or it is not allowed")
+		}
 		return g.signEC(ctx, pub, digest, &use)
 	}
 	return refuse("not an RSA or EC key")
+}
+
+var pssMechanisms = map[crypto.Hash]protocol.Mechanism{
+	crypto.SHA256: protocol.MechPSSSHA256, crypto.SHA384: protocol.MechPSSSHA384, crypto.SHA512: protocol.MechPSSSHA512,
+}
+
+// signPSS signs with a salt as long as the digest, which is what TLS demands.
+func (g *Signer) signPSS(ctx context.Context, r *resolved, pub *rsa.PublicKey, digest []byte, opts *rsa.PSSOptions) ([]byte, error) {
+	const verb = "sign with"
+	mech, ok := pssMechanisms[opts.HashFunc()]
+	switch {
+	case !ok, opts.SaltLength != rsa.PSSSaltLengthEqualsHash && opts.SaltLength != opts.HashFunc().Size():
+		return nil, explain(verb, g.k.name, fmt.Errorf("%w: PSS is with SHA-256, SHA-384 or SHA-512 and a salt of that length", ErrUnsupported))
+	case !g.canPSS(r):
+		return nil, explain(verb, g.k.name, fmt.Errorf("%w: the token has no CKM_RSA_PKCS_PSS, or it is not allowed", ErrUnsupported))
+	}
+	use := protocol.Use{Key: r.name, Mechanism: mech, Data: digest}
+	return g.k.run(ctx, protocol.OpSign, verb, &use, func(sig []byte) error {
+		return rsa.VerifyPSS(pub, opts.HashFunc(), digest, sig, &rsa.PSSOptions{SaltLength: rsa.PSSSaltLengthEqualsHash})
+	})
+}
+
+func (g *Signer) canPSS(r *resolved) bool {
+	return g.k.may(MechanismPSS) && has(r.token, ckmRSAPKCSPSS, ckfSign)
+}
+
+// canPKCS1 is for digests.
+func (g *Signer) canPKCS1(r *resolved) bool {
+	return g.k.may(MechanismRSAPKCS) && has(r.token, ckmRSAPKCS, ckfSign)
 }
 
 func (g *Signer) signEC(ctx context.Context, pub *ecdsa.PublicKey, digest []byte, use *protocol.Use) ([]byte, error) {
@@ -188,10 +234,32 @@ func (g *Signer) selfTest(ctx context.Context) error {
 	if _, err := g.k.again(ctx); err != nil {
 		return err
 	}
+	_, err := g.prove(ctx)
+	return err
+}
+
+// prove signs once and says how. A key that may only do PSS is one for TLS.
+func (g *Signer) prove(ctx context.Context) (Mechanism, error) {
 	message := make([]byte, 32)
 	_, _ = rand.Read(message)
-	_, err := g.SignSHA256(ctx, message)
-	return err
+	r, err := g.k.resolve(ctx)
+	if err != nil {
+		return "", err
+	}
+	var used Mechanism
+	switch {
+	case r.typ == protocol.TypeEC:
+		used = MechanismECDSA
+	case g.k.may(MechanismSHA256RSAPKCS) && has(r.token, ckmSHA256RSAPKCS, ckfSign):
+		used = MechanismSHA256RSAPKCS
+	case g.k.may(MechanismRSAPKCS):
+		used = MechanismRSAPKCS
+	default:
+		_, err := g.SignDigest(ctx, message, &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash})
+		return MechanismPSS, err
+	}
+	_, err = g.SignSHA256(ctx, message)
+	return used, err
 }
 
 func (g *Signer) tested() *key { return g.k }

@@ -59,13 +59,15 @@ func (s *Store) Wrapper(uri string, allowed ...Mechanism) (*Wrapper, error) {
 		return nil, err
 	}
 	w := &Wrapper{}
+	known := []Mechanism{MechanismAESGCM}
 	if u.Type == "private" {
+		known = []Mechanism{MechanismOAEPSHA256, MechanismOAEPSHA1}
 		w.k, err = s.key(uri, protocol.ClassPrivate, "private", protocol.TypeRSA)
 	} else {
 		w.k, err = s.key(uri, protocol.ClassSecret, "secret-key", protocol.TypeAES)
 	}
 	if err == nil {
-		err = w.k.allow(allowed, MechanismOAEPSHA256, MechanismOAEPSHA1)
+		err = w.k.allow(allowed, known...)
 	}
 	if err != nil {
 		return nil, err

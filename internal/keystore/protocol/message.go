@@ -36,7 +36,10 @@ const (
 	MechAESGCM        Mechanism = 5 // IV of 12 bytes, AAD, tag of 16 bytes
 	MechOAEPSHA1      Mechanism = 6
 	MechOAEPSHA256    Mechanism = 7
-	MechECDSA         Mechanism = 8 // Data is the digest; the answer is r and s, each of the field's size
+	MechECDSA         Mechanism = 8  // Data is the digest; the answer is r and s, each of the field's size
+	MechPSSSHA256     Mechanism = 16 // Data is the digest, the salt is as long
+	MechPSSSHA384     Mechanism = 17
+	MechPSSSHA512     Mechanism = 18
 )
 
 // Class of an object, by PKCS#11's CKA_CLASS.

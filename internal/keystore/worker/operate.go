@@ -114,6 +114,8 @@ func mechanism(m *protocol.Use) (list []*pkcs11.Mechanism, gcm *pkcs11.GCMParams
 		mech = pkcs11.NewMechanism(pkcs11.CKM_SHA512_HMAC, nil)
 	case protocol.MechECDSA:
 		mech = pkcs11.NewMechanism(pkcs11.CKM_ECDSA, nil)
+	case protocol.MechPSSSHA256, protocol.MechPSSSHA384, protocol.MechPSSSHA512:
+		mech = pkcs11.NewMechanism(pkcs11.CKM_RSA_PKCS_PSS, pssParams[m.Mechanism])
 	case protocol.MechAESCBC:
 		mech = pkcs11.NewMechanism(pkcs11.CKM_AES_CBC, m.IV)
 	case protocol.MechAESGCM:
@@ -129,6 +131,12 @@ func mechanism(m *protocol.Use) (list []*pkcs11.Mechanism, gcm *pkcs11.GCMParams
 		return nil, nil, fail(protocol.ReasonUnsupported, "no mechanism %d", m.Mechanism)
 	}
 	return []*pkcs11.Mechanism{mech}, gcm, nil
+}
+
+var pssParams = map[protocol.Mechanism][]byte{
+	protocol.MechPSSSHA256: pkcs11.NewPSSParams(pkcs11.CKM_SHA256, pkcs11.CKG_MGF1_SHA256, 32),
+	protocol.MechPSSSHA384: pkcs11.NewPSSParams(pkcs11.CKM_SHA384, pkcs11.CKG_MGF1_SHA384, 48),
+	protocol.MechPSSSHA512: pkcs11.NewPSSParams(pkcs11.CKM_SHA512, pkcs11.CKG_MGF1_SHA512, 64),
 }
 
 // decrypts says whether the key decrypts what was just encrypted for it with the
