@@ -41,10 +41,14 @@ func main() {
 // app is what every command shares.
 type app struct {
 	config string
-	json   bool
-	in     io.Reader
-	out    io.Writer
-	err    io.Writer
+	// Of tests: a folder that all paths of the updater lie below, and what stands in
+	// for systemctl.
+	prefix, manager string
+
+	json bool
+	in   io.Reader
+	out  io.Writer
+	err  io.Writer
 }
 
 // codeError ends the program with a code other than 1.
@@ -103,6 +107,11 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the token, 4 the network.`,
 		},
 	}
 	root.PersistentFlags().StringVar(&a.config, "config", defaultConfig, "configuration `FILE`")
+	root.PersistentFlags().StringVar(&a.prefix, "prefix", "", "")
+	root.PersistentFlags().StringVar(&a.manager, "systemctl", "", "")
+	for _, name := range []string{"prefix", "systemctl"} {
+		_ = root.PersistentFlags().MarkHidden(name)
+	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
@@ -110,7 +119,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the token, 4 the network.`,
 	})
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.initCommand(), a.keysCommand(), a.queueCommand(),
 		a.uiCommand(), a.auditCommand(), a.versionCommand(),
-		later("update", "Fetch, verify and install releases"),
+		a.updateCommand(),
 		later("diag", "Collect a diagnostic bundle without secrets"))
 	return root
 }

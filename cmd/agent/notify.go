@@ -118,6 +118,9 @@ func inheritedListener(want string) (net.Listener, error) {
 
 // setHealth tells screen and manager whether the kiosk can serve.
 func (ag *agent) setHealth(h ui.Health) {
+	ag.mu.Lock()
+	ag.health = h
+	ag.mu.Unlock()
 	ag.screen.SetHealth(h)
 	if h.OK {
 		ag.manager.setStatus("in service")

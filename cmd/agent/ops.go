@@ -24,7 +24,7 @@ const verbTicket = "ui.ticket"
 var errNotServing = errors.New("the agent is out of service; the screen says why, and so does its log")
 
 func (ag *agent) verbs() map[string]admin.Verb {
-	v := map[string]admin.Verb{
+	v := ag.updateVerbs(map[string]admin.Verb{
 		verbTicket: {Access: admin.Screen, Do: func(context.Context, json.RawMessage, admin.Peer) (any, error) {
 			t, err := ag.screen.IssueTicket()
 			if err != nil {
@@ -32,7 +32,7 @@ func (ag *agent) verbs() map[string]admin.Verb {
 			}
 			return map[string]string{"url": "http://" + ag.screen.Addr() + "/?ticket=" + t}, nil
 		}},
-	}
+	})
 	maps.Copy(v, ag.queueVerbs())
 	return v
 }

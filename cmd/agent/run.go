@@ -18,6 +18,7 @@ import (
 	"gardu/internal/queue"
 	"gardu/internal/txn"
 	"gardu/internal/ui"
+	"gardu/internal/update"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -55,8 +56,9 @@ type agent struct {
 	vault   vault
 	off     int // providers that could not be built
 
-	mu     sync.Mutex // guards engine
+	mu     sync.Mutex // guards what follows
 	engine *txn.Engine
+	health ui.Health // as last said to the screen
 }
 
 const (
@@ -74,6 +76,9 @@ func newAgent(set *settings, log *slog.Logger) *agent {
 }
 
 func (a *app) runAgent(ctx context.Context) (err error) {
+	if left, why := update.PageLeft(a.paths(), time.Now()); left > 0 {
+		return a.servePage(ctx, left, why)
+	}
 	set, err := loadSettings(a.config)
 	if err != nil {
 		return err

@@ -31,6 +31,7 @@ type settings struct {
 	Limits   limitSettings    `toml:"limits"`
 	Delivery deliverySettings `toml:"delivery"`
 	Log      logSettings      `toml:"log"`
+	Update   updateSettings   `toml:"update"`
 
 	providers []provider // those that the file has a table for
 }
@@ -114,6 +115,7 @@ func defaultSettings() *settings {
 		Delivery: deliverySettings{
 			LinkStagger: wire.Duration(5 * time.Second),
 		},
+		Update: defaultUpdate(),
 	}
 }
 
@@ -243,6 +245,9 @@ func (s *settings) check() error {
 	}
 	if _, err := newLog(os.Stderr, s.Log); err != nil {
 		return bad("log", err.Error(), "correct it")
+	}
+	if err := s.Update.check(bad); err != nil {
+		return err
 	}
 	return s.checkProviders(bad)
 }

@@ -59,6 +59,31 @@ func Read(path string, dst any) error {
 	return Parse(path, b, dst)
 }
 
+// ReadTables decodes only the named tables of the file, as strictly as Read, and
+// leaves the others and their mistakes alone.
+func ReadTables(path string, dst any, tables ...string) error {
+	var all map[string]any
+	if err := Read(path, &all); err != nil {
+		return err
+	}
+	part := map[string]any{}
+	for _, t := range tables {
+		if v, ok := all[t]; ok {
+			part[t] = v
+		}
+	}
+	b, err := toml.Marshal(part)
+	if err != nil {
+		return &Error{File: path, Err: err, Hint: "correct the file"}
+	}
+	err = Parse(path, b, dst)
+	var e *Error
+	if errors.As(err, &e) {
+		e.Line = Line(path, e.Key) // and not that of what was written just now
+	}
+	return err
+}
+
 // Parse is Read for bytes already at hand; name stands for the file in errors.
 func Parse(name string, b []byte, dst any) error {
 	dec := toml.NewDecoder(strings.NewReader(string(b)))

@@ -1,0 +1,301 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"gardu/internal/admin"
+	"gardu/internal/audit"
+	"gardu/internal/config"
+	"gardu/internal/update"
+)
+
+// sourceDate is a day on which this source existed: no clock that says an earlier
+// one is right. Whoever makes a release may raise it.
+var sourceDate = time.Date(2026, time.November, 21, 0, 0, 0, 0, time.UTC)
+
+// updateView is what the updater reads of the configuration. It reads no other
+// table, so that a mistake elsewhere keeps no kiosk from the release that mends it.
+type updateView struct {
+	Kiosk  kioskSettings  `toml:"kiosk"`
+	Update updateSettings `toml:"update"`
+	Admin  adminSettings  `toml:"admin"`
+	Audit  auditSettings  `toml:"audit"`
+	Log    logSettings    `toml:"log"`
+}
+
+func readUpdateView(file string) (*updateView, error) {
+	d := defaultSettings()
+	v := &updateView{Update: d.Update, Admin: d.Admin, Audit: d.Audit}
+	if err := config.ReadTables(file, v, "kiosk", "update", "admin", "audit", "log"); err != nil {
+		return nil, err
+	}
+	return v, v.Update.check(func(key, problem, hint string) error {
+		return &config.Error{File: file, Line: config.Line(file, key), Key: key, Err: errors.New(problem), Hint: hint}
+	})
+}
+
+// updaterOf is an Updater with what has to be closed after it.
+type updaterOf struct {
+	*update.Updater
+
+	rec *actRecorder
+}
+
+func (u *updaterOf) close() { u.rec.close() }
+
+func (a *app) updater(from string) (*updaterOf, error) {
+	v, err := readUpdateView(a.config)
+	if err != nil {
+		return nil, err
+	}
+	log, err := newLog(a.err, v.Log)
+	if err != nil {
+		return nil, err
+	}
+	s := v.Update
+	repository := s.Repository
+	if from != "" {
+		if from, err = filepath.Abs(from); err != nil {
+			return nil, err
+		}
+		repository = "file://" + from
+	}
+	rec := a.recorderAt(v.Audit.Path, log)
+	o := update.Options{
+		Paths:  a.paths(),
+		Source: update.SourceOptions{URL: repository, CAFile: s.CAFile, Proxy: s.Proxy, Missing: s.MissingStatus},
+		Root:   s.RootFile, MaxAge: time.Duration(s.MaxAge), Built: sourceDate,
+		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(a.paths()),
+		Windows: s.windows(), Zone: s.location(), Held: s.HoldReason,
+		Settle: time.Duration(s.Settle), Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
+		Host: &host{a, v.Admin.Socket}, Record: rec.record, Log: log,
+	}
+	return &updaterOf{update.New(o), rec}, nil
+}
+
+// factoryVersion asks the factory copy what it was built as; empty where it cannot
+// say.
+func factoryVersion(p update.Paths) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	v, err := programVersion(ctx, p.Factory)
+	if err != nil {
+		return ""
+	}
+	return v
+}
+
+func programVersion(ctx context.Context, program string) (string, error) {
+	out, err := asService(ctx, program, "version", "--json").Output()
+	if err != nil {
+		return "", fmt.Errorf("it does not run: %w", err)
+	}
+	var v struct {
+		Version string `json:"version"`
+	}
+	if err := json.Unmarshal(out, &v); err != nil {
+		return "", fmt.Errorf("it does not say its version: %w", err)
+	}
+	return strings.TrimPrefix(v.Version, "v"), nil
+}
+
+// serviceUser is whom the agent runs as.
+const serviceUser = "gardu"
+
+// asService prepares a run of a program as the service's user, where there is one
+// and we are root: nothing that was just fetched runs as root before it has shown
+// that it works.
+func asService(ctx context.Context, program string, args ...string) *exec.Cmd {
+	c := exec.CommandContext(ctx, program, args...) //nolint:gosec // G204: a verified version of ourselves
+	c.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent", "LC_ALL=C.UTF-8"}
+	c.Dir = "/"
+	c.WaitDelay = time.Second
+	if os.Geteuid() != 0 {
+		return c
+	}
+	u, err := user.Lookup(serviceUser)
+	if err != nil {
+		return c
+	}
+	uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+	if uerr == nil && gerr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	return c
+}
+
+// host is this machine for the updater.
+type host struct {
+	a      *app
+	socket string
+}
+
+// Ask implements update.Host.
+func (h *host) Ask(ctx context.Context) (*update.Agent, error) {
+	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
+	defer cancel()
+	var got update.Agent
+	err := admin.Ask(ctx, h.socket, verbUpdateState, nil, &got)
+	if errors.Is(err, admin.ErrNotRunning) {
+		return nil, fmt.Errorf("%w: %w", update.ErrNotRunning, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &got, nil
+}
+
+// Restart implements update.Host.
+func (h *host) Restart(ctx context.Context) error { return h.a.systemctl(ctx, "restart", unitName) }
+
+// Check implements update.Host: the new program says its version and judges itself
+// and the configuration, before anything is swapped.
+func (h *host) Check(ctx context.Context, program, version string) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	if version != update.Factory {
+		got, err := programVersion(ctx, program)
+		if err != nil {
+			return err
+		}
+		if got != version {
+			return fmt.Errorf("it says that it is version %q", got)
+		}
+	}
+	return h.a.selfCheck(ctx, program)
+}
+
+// selfCheck has a program judge the configuration. A version from before that
+// command existed has no opinion.
+func (a *app) selfCheck(ctx context.Context, program string) error {
+	c := asService(ctx, program, "--config", a.config, "check", "--self")
+	out, err := c.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit) && exit.ExitCode() == exitUsage && strings.Contains(string(out), "unknown flag: --self"):
+		return nil
+	}
+	for line := range strings.Lines(string(out)) {
+		if strings.HasPrefix(line, "FAIL") {
+			return errors.New(strings.Join(strings.Fields(line)[1:], " "))
+		}
+	}
+	return fmt.Errorf("'check --self' failed (%w): %s", err, firstLine(out))
+}
+
+// judgeConfig says whether a program that systemd gave up on only refuses the
+// configuration.
+func (a *app) judgeConfig(ctx context.Context, program string) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	out, err := asService(ctx, program, "--config", a.config, "check", "--self", "--json").Output()
+	var all []finding
+	if err == nil || json.Unmarshal(out, &all) != nil {
+		return nil // it says nothing that could be understood: that is a fault of the program
+	}
+	for _, f := range all {
+		if f.What == "configuration" && !f.OK {
+			return errors.New(f.Detail)
+		}
+	}
+	return nil
+}
+
+// guard is what boot counter and rollback work with: no configuration is needed for
+// it.
+func (a *app) guard() (*update.Guard, *actRecorder) {
+	rec := a.recorder()
+	return &update.Guard{
+		Paths: a.paths(), Record: rec.record,
+		Say: func(format string, args ...any) { _, _ = fmt.Fprintf(a.err, "gardu: "+format+"\n", args...) },
+	}, rec
+}
+
+// actRecorder writes acts of the updater into the audit record. Where that does not
+// work the act goes on: a kiosk without a way back is worse than a line that is
+// missing, and the system's own journal has it too.
+type actRecorder struct {
+	path  string
+	log   *slog.Logger
+	trail *audit.Trail
+	dead  bool
+}
+
+// recorder finds the audit record without relying on the configuration.
+func (a *app) recorder() *actRecorder {
+	path := defaultSettings().Audit.Path
+	if v, err := readUpdateView(a.config); err == nil {
+		path = v.Audit.Path
+	}
+	return a.recorderAt(path, slog.New(slog.NewTextHandler(a.err, nil)))
+}
+
+func (a *app) recorderAt(path string, log *slog.Logger) *actRecorder {
+	return &actRecorder{path: path, log: log}
+}
+
+func (r *actRecorder) record(act update.Act) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if r.dead {
+		return
+	}
+	err := r.open(ctx)
+	if err == nil {
+		attrs := map[string]string{}
+		for k, v := range act.Attrs {
+			attrs[k] = v
+		}
+		_, err = r.trail.Append(ctx, audit.Entry{Act: act.Name, Object: act.Version, Result: act.Result, Who: "updater", Attrs: attrs, Sync: true})
+	}
+	if err != nil {
+		r.dead = true
+		r.log.Error("the audit record lacks an act of the updater", "act", act.Name, "version", act.Version, "error", err)
+	}
+}
+
+// open opens the record and leaves it to the user whom its folder belongs to: the
+// agent, which is not root, must go on writing to it.
+func (r *actRecorder) open(ctx context.Context) (err error) {
+	if r.trail != nil {
+		return nil
+	}
+	var dir unix.Stat_t
+	if err := unix.Stat(filepath.Dir(r.path), &dir); err != nil {
+		return err
+	}
+	r.trail, err = audit.Open(ctx, audit.Options{Path: r.path, Who: "updater", Log: r.log})
+	if os.Geteuid() == 0 {
+		for _, p := range []string{r.path, r.path + ".lock"} {
+			var st unix.Stat_t
+			if unix.Lstat(p, &st) == nil && st.Uid == 0 && dir.Uid != 0 && st.Mode&unix.S_IFMT == unix.S_IFREG {
+				_ = os.Lchown(p, int(dir.Uid), int(dir.Gid))
+			}
+		}
+	}
+	return err
+}
+
+func (r *actRecorder) close() {
+	if r.trail != nil {
+		_ = r.trail.Close()
+	}
+}

@@ -1,0 +1,109 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+const lastingPhone = "081100000031"
+
+func (b *bench) purgeRefused(ctx context.Context) (string, error) {
+	if _, err := b.visit(ctx, "link", "down"); err != nil {
+		return "", err
+	}
+	if _, err := b.visit(ctx, "hold", lastingPhone); err != nil {
+		return "", err
+	}
+	said, err := b.c.sh(ctx, "dpkg --purge gardu 2>&1")
+	if err == nil {
+		return "", fmt.Errorf("it was purged: %s", said)
+	}
+	if err := has("dpkg --purge", err.Error(), "the purge is refused and nothing was destroyed. Open requests in the journal: 1.", "touch /etc/gardu/purge-forced && dpkg --purge gardu"); err != nil {
+		return "", err
+	}
+	_, err = b.c.sh(ctx, "test -s /var/lib/gardu/journal.db && test -s /var/lib/gardu/audit.log && test -s /etc/gardu/gardu.toml && test -s /etc/gardu/token-pin.cred && ls /var/lib/gardu/softhsm/*")
+	return "", err
+}
+
+func (b *bench) reinstall(ctx context.Context) (string, error) {
+	if out, err := b.c.sh(ctx, "pgrep -u gardu; ls /usr/lib/gardu /opt/gardu /run/gardu 2>/dev/null"); err == nil || strings.TrimSpace(out) != "" {
+		return "", fmt.Errorf("the removal left: %s", out)
+	}
+	if _, err := b.c.sh(ctx, "dpkg -i "+visitDir+"/new.deb 2>&1"); err != nil {
+		return "", err
+	}
+	if err := b.health(ctx, 30*time.Second, inService); err != nil {
+		return "", err
+	}
+	state, err := b.c.sh(ctx, "systemctl is-enabled gardu.service gardu.socket gardu-update.timer; systemctl is-active gardu.service gardu-update.path gardu-update.timer")
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, state)
+	}
+	if _, err := b.visit(ctx, "link", "up"); err != nil {
+		return "", err
+	}
+	wait, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	_, err = b.visit(wait, "effects", "finpay.reset_pin", lastingPhone)
+	return "", err
+}
+
+// staysAfterPurge is what a purge leaves, and why.
+var staysAfterPurge = []string{
+	"/var/lib/systemd/credential.secret", // the system's own key, made when the first credential was sealed
+	"/var/log/", "/var/lib/dpkg/", "/var/cache/", "/var/backups/", "/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/var/tmp/",
+	"/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-", "/etc/subuid-", "/etc/subgid-", // copies that userdel keeps
+	"/etc/.pwd.lock", "/root/.", "/var/lib/private",
+}
+
+func (b *bench) purge(ctx context.Context) (string, error) {
+	if _, err := b.visit(ctx, "link", "down"); err != nil {
+		return "", err
+	}
+	if _, err := b.visit(ctx, "hold", "081100000032"); err != nil {
+		return "", err
+	}
+	removed, err := b.c.sh(ctx, "dpkg --remove gardu 2>&1")
+	if err != nil {
+		return "", err
+	}
+	if err := has("dpkg --remove", removed, "open requests in the journal: 1. They stay in /var/lib/gardu", "a purge destroys them"); err != nil {
+		return "", err
+	}
+	if out, err := b.c.sh(ctx, "dpkg --purge gardu 2>&1"); err == nil {
+		return "", fmt.Errorf("it was purged: %s", out)
+	}
+	said, err := b.c.sh(ctx, "touch /etc/gardu/purge-forced && dpkg --purge gardu 2>&1")
+	if err != nil {
+		return "", err
+	}
+	if err := has("the forced purge", said, "the purge destroys", "/var/lib/gardu ", "(open requests: 1)", "hardware token"); err != nil {
+		return "", err
+	}
+	after, err := b.c.files(ctx)
+	if err != nil {
+		return "", err
+	}
+	var left []string
+	for path, what := range after {
+		if b.before[path] == "" && !slices.ContainsFunc(staysAfterPurge, func(p string) bool { return strings.HasPrefix(path, p) }) {
+			left = append(left, path+" "+what)
+		}
+	}
+	slices.Sort(left)
+	if len(left) > 0 {
+		return "", fmt.Errorf("the purge left %d files:\n%s", len(left), strings.Join(left, "\n"))
+	}
+	users, err := b.c.sh(ctx, "getent passwd gardu; getent group gardu gardu-ops; systemctl list-units --all --no-legend 'gardu*'; ls -d /run/gardu 2>/dev/null; true")
+	if err != nil {
+		return "", err
+	}
+	if strings.TrimSpace(users) != "" {
+		return "", errors.New("the purge left: " + users)
+	}
+	return fmt.Sprintf("%d files before and after compared", len(after)), nil
+}

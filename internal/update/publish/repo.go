@@ -1,0 +1,481 @@
+package publish
+
+import (
+	"crypto"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/secure-systems-lab/go-securesystemslib/cjson"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
+
+	"gardu/internal/update"
+)
+
+// Names of the roles.
+const (
+	Root      = metadata.ROOT
+	Targets   = metadata.TARGETS
+	Snapshot  = metadata.SNAPSHOT
+	Timestamp = metadata.TIMESTAMP
+)
+
+// Lives say how long metadata is believed.
+type Lives struct{ Root, Targets, Snapshot, Timestamp time.Duration }
+
+// DefaultLives fit a publisher who renews the timestamp every day and whose key
+// holders meet once a year.
+func DefaultLives() Lives {
+	const day = 24 * time.Hour
+	return Lives{Root: 400 * day, Targets: 400 * day, Snapshot: 30 * day, Timestamp: 7 * day}
+}
+
+// Repo is a repository's folder.
+type Repo struct {
+	Dir   string
+	Lives Lives
+	Now   func() time.Time
+}
+
+// Open names a folder. It need not exist before Begin.
+func Open(dir string) *Repo {
+	return &Repo{Dir: dir, Lives: DefaultLives(), Now: time.Now}
+}
+
+// Roles are the public keys of each role and how many of them must sign.
+type Roles map[string]RoleKeys
+
+// RoleKeys are one role's.
+type RoleKeys struct {
+	Keys      []crypto.PublicKey
+	Threshold int
+}
+
+// What stops a publisher.
+var (
+	// ErrThere: the folder holds a repository already.
+	ErrThere = errors.New("there is a repository in this folder already")
+	// ErrNone: the folder holds no repository.
+	ErrNone = errors.New("there is no repository in this folder; begin with 'gardu-release init'")
+	// ErrUnsigned: a draft lacks signatures.
+	ErrUnsigned = errors.New("the draft is not signed by enough keys")
+	// ErrWrongKey: the key signs nothing of what is to be signed.
+	ErrWrongKey = errors.New("this key signs nothing here")
+	// ErrNoRelease: there is no such release.
+	ErrNoRelease = errors.New("there is no such release")
+)
+
+func (r *Repo) path(parts ...string) string {
+	return filepath.Join(append([]string{r.Dir}, parts...)...)
+}
+
+func (r *Repo) draft(role string) string { return r.path("draft", role+".json") }
+
+func (r *Repo) stamp(life time.Duration) (now, expires time.Time) {
+	now = r.Now().UTC().Truncate(time.Second)
+	return now, now.Add(life)
+}
+
+func extra(now time.Time) map[string]any {
+	return map[string]any{update.SignedAt: now.Format(time.RFC3339)}
+}
+
+// Begin drafts the first root and the first, empty, targets.
+func (r *Repo) Begin(roles Roles) error {
+	if v, err := r.newest(Root); err != nil || v > 0 {
+		return errors.Join(err, ErrThere)
+	}
+	now, expires := r.stamp(r.Lives.Root)
+	root := metadata.Root(expires)
+	root.Signed.UnrecognizedFields = extra(now)
+	for _, name := range []string{Root, Targets, Snapshot, Timestamp} {
+		k := roles[name]
+		if k.Threshold < 1 || k.Threshold > len(k.Keys) {
+			return fmt.Errorf("role %s: %d of %d keys cannot sign", name, k.Threshold, len(k.Keys))
+		}
+		for _, pub := range k.Keys {
+			key, err := tufKey(pub)
+			if err != nil {
+				return fmt.Errorf("role %s: %w", name, err)
+			}
+			if err := root.Signed.AddKey(key, name); err != nil {
+				return fmt.Errorf("role %s: %w", name, err)
+			}
+		}
+		if n := len(root.Signed.Roles[name].KeyIDs); n != len(k.Keys) {
+			return fmt.Errorf("role %s: %d different keys of %d; each must be another one", name, n, len(k.Keys))
+		}
+		root.Signed.Roles[name].Threshold = k.Threshold
+	}
+	if err := r.saveDraft(Root, root); err != nil {
+		return err
+	}
+	tnow, texpires := r.stamp(r.Lives.Targets)
+	t := metadata.Targets(texpires)
+	t.Signed.UnrecognizedFields = extra(tnow)
+	return r.saveDraft(Targets, t)
+}
+
+// newest is the highest published version of a role; 0 where there is none.
+func (r *Repo) newest(role string) (int64, error) {
+	if role == Timestamp {
+		m, err := load(metadata.Timestamp(), r.path("metadata", "timestamp.json"))
+		if errors.Is(err, fs.ErrNotExist) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		return m.Signed.Version, nil
+	}
+	entries, err := os.ReadDir(r.path("metadata"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return 0, err
+	}
+	var newest int64
+	for _, e := range entries {
+		n, name, _ := strings.Cut(e.Name(), ".")
+		v, err := strconv.ParseInt(n, 10, 64)
+		if err == nil && name == role+".json" {
+			newest = max(newest, v)
+		}
+	}
+	return newest, nil
+}
+
+func (r *Repo) published(role string, version int64) string {
+	return r.path("metadata", strconv.FormatInt(version, 10)+"."+role+".json")
+}
+
+func load[T metadata.Roles](m *metadata.Metadata[T], path string) (*metadata.Metadata[T], error) {
+	b, err := os.ReadFile(path) //nolint:gosec // G304: the publisher's own folder
+	if err != nil {
+		return nil, err
+	}
+	m, err = m.FromBytes(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return m, nil
+}
+
+// currentRoot is the newest published root.
+func (r *Repo) currentRoot() (*metadata.Metadata[metadata.RootType], error) {
+	v, err := r.newest(Root)
+	if err != nil {
+		return nil, err
+	}
+	if v == 0 {
+		return nil, ErrNone
+	}
+	return load(metadata.Root(), r.published(Root, v))
+}
+
+// nextRoot is the root that will count after Publish: the draft, or the current
+// one.
+func (r *Repo) nextRoot() (*metadata.Metadata[metadata.RootType], error) {
+	m, err := load(metadata.Root(), r.draft(Root))
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.currentRoot()
+	}
+	return m, err
+}
+
+// nextTargets likewise.
+func (r *Repo) nextTargets() (*metadata.Metadata[metadata.TargetsType], error) {
+	m, err := load(metadata.Targets(), r.draft(Targets))
+	if !errors.Is(err, fs.ErrNotExist) {
+		return m, err
+	}
+	v, err := r.newest(Targets)
+	if err != nil {
+		return nil, err
+	}
+	if v == 0 {
+		return nil, ErrNone
+	}
+	return load(metadata.Targets(), r.published(Targets, v))
+}
+
+// editTargets has the draft of the targets changed, and begins one where there is
+// none. A change takes away the signatures that were there.
+func (r *Repo) editTargets(change func(*metadata.TargetsType) error) error {
+	m, err := r.nextTargets()
+	if err != nil {
+		return err
+	}
+	v, err := r.newest(Targets)
+	if err != nil {
+		return err
+	}
+	now, expires := r.stamp(r.Lives.Targets)
+	m.Signed.Version, m.Signed.Expires, m.Signed.UnrecognizedFields, m.Signatures = v+1, expires, extra(now), nil
+	if err := change(&m.Signed); err != nil {
+		return err
+	}
+	return r.saveDraft(Targets, m)
+}
+
+// EditRoot is the same for the root. After it snapshot and timestamp are signed
+// anew, and the targets too where their keys changed.
+func (r *Repo) editRoot(change func(*metadata.RootType) error) error {
+	m, err := r.nextRoot()
+	if err != nil {
+		return err
+	}
+	v, err := r.newest(Root)
+	if err != nil {
+		return err
+	}
+	if v == 0 {
+		return ErrNone
+	}
+	now, expires := r.stamp(r.Lives.Root)
+	m.Signed.Version, m.Signed.Expires, m.Signed.UnrecognizedFields, m.Signatures = v+1, expires, extra(now), nil
+	if err := change(&m.Signed); err != nil {
+		return err
+	}
+	return r.saveDraft(Root, m)
+}
+
+// Rotate replaces a key of a role by another in the draft of the root. Where the
+// role is targets, the targets are to be signed anew too.
+func (r *Repo) Rotate(role, oldID string, pub crypto.PublicKey) error {
+	key, err := tufKey(pub)
+	if err != nil {
+		return err
+	}
+	id, err := key.ID()
+	if err != nil {
+		return err
+	}
+	err = r.editRoot(func(s *metadata.RootType) error {
+		ro := s.Roles[role]
+		switch {
+		case ro == nil:
+			return fmt.Errorf("there is no role %q; the roles are root, targets, snapshot and timestamp", role)
+		case !slices.Contains(ro.KeyIDs, oldID):
+			return fmt.Errorf("key %s is none of role %s", oldID, role)
+		case slices.Contains(ro.KeyIDs, id):
+			return fmt.Errorf("key %s is one of role %s already", id, role)
+		}
+		if err := s.RevokeKey(oldID, role); err != nil {
+			return err
+		}
+		return s.AddKey(key, role)
+	})
+	if err != nil || role != Targets {
+		return err
+	}
+	return r.editTargets(func(*metadata.TargetsType) error { return nil })
+}
+
+// RenewRoot and RenewTargets draft the same again with a new expiry.
+func (r *Repo) RenewRoot() error { return r.editRoot(func(*metadata.RootType) error { return nil }) }
+
+// RenewTargets drafts the targets again with a new expiry.
+func (r *Repo) RenewTargets() error {
+	return r.editTargets(func(*metadata.TargetsType) error { return nil })
+}
+
+// Discard drops all drafts.
+func (r *Repo) Discard() error { return os.RemoveAll(r.path("draft")) }
+
+func (r *Repo) saveDraft(role string, m interface{ ToBytes(bool) ([]byte, error) }) error {
+	b, err := m.ToBytes(true)
+	if err != nil {
+		return err
+	}
+	return write(r.draft(role), b)
+}
+
+// write puts a file in its place whole.
+func write(path string, b []byte) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // G301: a repository is public
+		return err
+	}
+	tmp := path + ".new"
+	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // G302, G304: likewise
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(b)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	return os.Rename(tmp, path)
+}
+
+// signed is one draft for signing, whatever its role.
+type signed struct {
+	role string
+	sign func(id string, s Signer) error
+	have func() []string
+}
+
+// drafts lists what is to be signed.
+func (r *Repo) drafts() ([]signed, error) {
+	var all []signed
+	root, err := load(metadata.Root(), r.draft(Root))
+	if err == nil {
+		all = append(all, signable(r, Root, root, &root.Signatures, root.Signed))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	t, err := load(metadata.Targets(), r.draft(Targets))
+	if err == nil {
+		all = append(all, signable(r, Targets, t, &t.Signatures, t.Signed))
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	return all, nil
+}
+
+func signable(r *Repo, role string, m interface{ ToBytes(bool) ([]byte, error) }, sigs *[]metadata.Signature, body any) signed {
+	return signed{
+		role: role,
+		sign: func(id string, s Signer) error {
+			sig, err := signature(id, s, body)
+			if err != nil {
+				return err
+			}
+			*sigs = append(slices.DeleteFunc(*sigs, func(o metadata.Signature) bool { return o.KeyID == id }), sig)
+			return r.saveDraft(role, m)
+		},
+		have: func() []string {
+			var ids []string
+			for _, s := range *sigs {
+				ids = append(ids, s.KeyID)
+			}
+			return ids
+		},
+	}
+}
+
+func signature(id string, s Signer, body any) (metadata.Signature, error) {
+	b, err := cjson.EncodeCanonical(body)
+	if err != nil {
+		return metadata.Signature{}, err
+	}
+	sig, err := s.Sign(b)
+	if err != nil {
+		return metadata.Signature{}, fmt.Errorf("sign: %w", err)
+	}
+	return metadata.Signature{KeyID: id, Signature: sig}, nil
+}
+
+// Signers says for each draft who may sign it, and who has.
+type Signers struct {
+	Role      string
+	Version   int64
+	Threshold int      // of Keys
+	Keys      []string // ids that count
+	Old       []string // for a root: ids of the root before, of which OldThreshold must sign too
+	OldNeeds  int
+	Have      []string
+}
+
+// Enough reports whether Publish will take the draft.
+func (s Signers) Enough() bool {
+	return count(s.Have, s.Keys) >= s.Threshold && count(s.Have, s.Old) >= s.OldNeeds
+}
+
+func count(have, of []string) int {
+	n := 0
+	for _, id := range of {
+		if slices.Contains(have, id) {
+			n++
+		}
+	}
+	return n
+}
+
+// Drafts tells how far the drafts are.
+func (r *Repo) Drafts() ([]Signers, error) {
+	ds, err := r.drafts()
+	if err != nil || len(ds) == 0 {
+		return nil, err
+	}
+	next, err := r.nextRoot()
+	if err != nil {
+		return nil, err
+	}
+	var all []Signers
+	for _, d := range ds {
+		s := Signers{Role: d.role, Threshold: next.Signed.Roles[d.role].Threshold, Keys: next.Signed.Roles[d.role].KeyIDs, Have: d.have()}
+		v, err := r.newest(d.role)
+		if err != nil {
+			return nil, err
+		}
+		s.Version = v + 1
+		if d.role == Root && v > 0 {
+			cur, err := r.currentRoot()
+			if err != nil {
+				return nil, err
+			}
+			s.Old, s.OldNeeds = cur.Signed.Roles[Root].KeyIDs, cur.Signed.Roles[Root].Threshold
+		}
+		all = append(all, s)
+	}
+	return all, nil
+}
+
+// Sign adds a key's signature to every draft that it counts for, and says which
+// these were. ErrWrongKey where there was none.
+func (r *Repo) Sign(s Signer) ([]string, error) {
+	pub, err := s.Public()
+	if err != nil {
+		return nil, err
+	}
+	id, err := KeyID(pub)
+	if err != nil {
+		return nil, err
+	}
+	who, err := r.Drafts()
+	if err != nil {
+		return nil, err
+	}
+	ds, err := r.drafts()
+	if err != nil {
+		return nil, err
+	}
+	var done []string
+	for i, d := range ds {
+		if !slices.Contains(who[i].Keys, id) && !slices.Contains(who[i].Old, id) {
+			continue
+		}
+		if err := d.sign(id, s); err != nil {
+			return done, err
+		}
+		done = append(done, d.role)
+	}
+	if len(done) == 0 {
+		return nil, fmt.Errorf("%w: %s", ErrWrongKey, id)
+	}
+	return done, nil
+}
+
+func custom(t *metadata.TargetFiles) (update.Custom, bool) {
+	var c update.Custom
+	if t.Custom == nil || json.Unmarshal(*t.Custom, &c) != nil {
+		return c, false
+	}
+	return c, true
+}
+
+func setCustom(t *metadata.TargetFiles, c update.Custom) error {
+	b, err := json.Marshal(c)
+	if err != nil {
+		return err
+	}
+	raw := json.RawMessage(b)
+	t.Custom = &raw
+	return nil
+}
