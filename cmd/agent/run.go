@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -62,6 +64,9 @@ type agent struct {
 }
 
 const (
+	// gcPercent trades time, which a kiosk has, for memory, which its browser wants.
+	gcPercent = 50
+
 	retryFirst  = time.Second
 	retryMost   = 15 * time.Second
 	healthEvery = 10 * time.Second
@@ -89,6 +94,9 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	}
 	if err := set.makeFolders(); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
 	}
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps, which would hold PINs: %w", err)
@@ -248,6 +256,7 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // a long journal has gone through memory, which others on this machine want
 	if behind != "" {
 		if err := db.AcceptBehind(ctx); err != nil {
 			return fmt.Errorf("settle the restored journal: %w", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"unique"
 
 	"gardu/internal/txn"
 )
@@ -286,5 +287,10 @@ func decodePayload(p []byte, seq uint64, h *header) (*txn.Request, []byte, error
 		return nil, nil, fmt.Errorf("header and request disagree: %w", txn.ErrSeal)
 	}
 	r.Seq = seq
+	// Every record has these; of a hundred thousand in memory each is to be there once.
+	r.Operation, r.State, r.Reason, r.At.Boot = once(r.Operation), once(r.State), once(r.Reason), once(r.At.Boot)
 	return r, secretBox, nil
 }
+
+// once returns the one copy of a string that many records share.
+func once[S ~string](s S) S { return S(unique.Make(string(s)).Value()) }

@@ -19,7 +19,7 @@ type Options struct {
 	Kiosk  uint32 // number of this kiosk, 1 to txn.MaxKiosk
 
 	MaxItems int   // records at most; 0: 10,000. Only Add is refused beyond it
-	MaxBytes int64 // bytes of records at most; 0: 64 MiB. Likewise
+	MaxBytes int64 // bytes of records at most; 0: 64 MiB, or 6.5 KiB for each of MaxItems. Likewise
 	Reserve  int64 // bytes of disk taken at creation; 0: 8 MiB, negative: none
 
 	// SecretMost is the longest that the key of a PIN or one-time password stays; 0:
@@ -75,7 +75,7 @@ func (o *Options) check() error {
 		o.MaxItems = defaultMaxItems
 	}
 	if o.MaxBytes == 0 {
-		o.MaxBytes = defaultMaxBytes
+		o.MaxBytes = max(defaultMaxBytes, int64(o.MaxItems)*(defaultMaxBytes/defaultMaxItems))
 	}
 	if o.Reserve == 0 {
 		o.Reserve = defaultReserve

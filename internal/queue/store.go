@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 
 	"go.etcd.io/bbolt"
 
@@ -257,34 +259,73 @@ func (db *DB) openRecord(seq uint64, raw []byte) (*txn.Request, *header, []byte,
 // while fn runs: one left open makes the file grow without end.
 const eachPage = 64
 
+// opened is a record as Each found it.
+type opened struct {
+	r   *txn.Request
+	err error
+}
+
 // Each implements txn.Reader. fn may use the DB. A record that is written while
 // Each runs is seen as it was or as it became.
+//
+// Opening a record costs several times what reading it does, so pages are opened
+// beside each other; fn gets the records in order, one after the other.
 func (db *DB) Each(ctx context.Context, fn func(*txn.Request, error) error) error {
-	type opened struct {
-		r   *txn.Request
-		err error
-	}
-	for next, more := uint64(0), true; more; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		var page []opened
-		err := db.page(next, func(seq uint64, raw []byte) {
-			r, _, _, err := db.openRecord(seq, raw)
-			page = append(page, opened{r, err})
-			next = seq + 1
-		})
-		if err != nil {
-			return err
-		}
-		more = len(page) == eachPage
-		for _, o := range page {
+	ctx, cancel := context.WithCancel(ctx)
+	pages := make(chan chan []opened, runtime.GOMAXPROCS(0))
+	var readErr error
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() {
+		defer close(pages)
+		readErr = db.readPages(ctx, &work, pages)
+	})
+	for p := range pages {
+		for _, o := range <-p {
 			if err := fn(o.r, o.err); err != nil {
 				return err
 			}
 		}
 	}
+	return readErr
+}
+
+// readPages sends a place for each page, which is filled as soon as it is opened.
+func (db *DB) readPages(ctx context.Context, work *sync.WaitGroup, pages chan<- chan []opened) error {
+	for next, more := uint64(0), true; more; {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		var seqs []uint64
+		var raws [][]byte
+		err := db.page(next, func(seq uint64, raw []byte) {
+			seqs, raws = append(seqs, seq), append(raws, raw)
+			next = seq + 1
+		})
+		if err != nil {
+			return err
+		}
+		more = len(seqs) == eachPage
+		place := make(chan []opened, 1)
+		select {
+		case pages <- place:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		work.Go(func() { place <- db.openPage(seqs, raws) })
+	}
 	return nil
+}
+
+func (db *DB) openPage(seqs []uint64, raws [][]byte) []opened {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	out := make([]opened, len(seqs))
+	for i, seq := range seqs {
+		out[i].r, _, _, out[i].err = db.openRecord(seq, raws[i])
+	}
+	return out
 }
 
 // page calls fn for up to eachPage records from seq on, with mu held.

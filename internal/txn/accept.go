@@ -199,7 +199,7 @@ func (e *Engine) known(ctx context.Context, key, content string) (*Request, erro
 	switch {
 	case !ok:
 		return nil, nil
-	case k.content != content:
+	case k.content != digestOf(content):
 		return nil, ErrKeyConflict
 	case k.place == nil:
 		r, err := e.read(ctx, seq)
@@ -318,7 +318,7 @@ func (e *Engine) takePlace(r *Request, p *Policy, s *secret.Value) (pl *place, o
 	pl = &place{r: r, old: old, done: make(chan struct{}), unknown: make(chan struct{})}
 	pl.entry = e.put(r)
 	pl.entry.busy, pl.entry.place = true, pl
-	e.ix.keys[r.Key] = keyed{id: r.ID, content: r.Content, place: pl}
+	e.ix.keys[r.Key] = keyed{id: r.ID, content: digestOf(r.Content), place: pl}
 	e.ix.accepted(r.Customer, now)
 	return pl, nil, nil
 }

@@ -2,6 +2,7 @@ package txn
 
 import (
 	"container/heap"
+	"crypto/sha256"
 	"maps"
 	"slices"
 	"time"
@@ -74,8 +75,17 @@ func (w *wakes) Pop() any {
 // keyed remembers a request key for as long as its record is kept.
 type keyed struct {
 	id      string
-	content string
+	content digest
 	place   *place // while the record is on its way to the disk
+}
+
+// digest tells a request's content from another's: the whole of Request.Content
+// would be half of what a waiting request takes up in memory.
+type digest [16]byte
+
+func digestOf(content string) digest {
+	sum := sha256.Sum256([]byte(content))
+	return digest(sum[:16])
 }
 
 // kept is a record that the engine has nothing more to do for and that waits to
@@ -147,7 +157,7 @@ func newIndex() index {
 // put brings the index up to date with a record that is on disk.
 func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 	x.seqs[r.ID] = r.Seq
-	x.keys[r.Key] = keyed{id: r.ID, content: r.Content}
+	x.keys[r.Key] = keyed{id: r.ID, content: digestOf(r.Content)}
 	cooldown := m.on(r.Cooldown)
 	if cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
 		x.cooldown[coolKey(r.Customer, r.Operation)] = cooldown
