@@ -40,7 +40,7 @@ gardu() {
 	[ -z "${3:-}" ] || files+=", \"$top/cmd/agent/broken.go\": \"$top/cmd/packagetest/testdata/broken.go.txt\""
 	printf '{"Replace": {%s}}\n' "$files" >"$out/overlay.json"
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -overlay "$out/overlay.json" -tags embedworker \
-		-ldflags "-s -w -buildid= -X main.version=$2${3:+ -X main.defect=$3}" -o "$1" ./cmd/agent
+		-ldflags "-s -w -buildid= -X main.version=$2${3:+ -X 'main.defect=$3'}" -o "$1" ./cmd/agent
 }
 
 for pair in old:0.9.1 new:0.9.2; do
@@ -51,4 +51,23 @@ for pair in old:0.9.1 new:0.9.2; do
 	(cd "$out/$folder.programs" && echo "gardu $version" >BUILD.txt && sha256sum BUILD.txt gardu-* >SHA256SUMS)
 	GARDU_FORMATS=deb packaging/package.sh "$out/$folder" "$version" "$out/$folder.programs" amd64 >/dev/null
 done
+
+# What the updater gets. A version is linked once and kept: the broken ones differ by a word in their memory.
+rm -rf "$out/programs"
+mkdir -p "$out/programs"
+for version in 1.0.1 1.0.2 1.0.3 1.0.4 1.0.5 1.0.6 1.0.7 1.0.8; do
+	gardu "$out/programs/$version" "$version"
+done
+while IFS=: read -r version defect; do
+	gardu "$out/programs/$version" "$version" "$defect"
+done <<-END
+	2.0.1:exits
+	2.0.2:panics before main
+	2.0.4:never ready
+	2.0.5:dies after ready
+	2.0.6:stops its watchdog
+	2.0.7:dies slowly
+END
+gardu "$out/programs/whole" 2.0.3
+head -c 9000000 "$out/programs/whole" >"$out/programs/2.0.3" # truncated
 exec "$out/packagetest" "$@"

@@ -111,7 +111,7 @@ func defaultSettings() *settings {
 		Journal: journalSettings{Path: "/var/lib/gardu/journal.db", KeyDir: "/run/gardu/keys", KEK: "pkcs11:object=journal-kek", PINKEK: "pkcs11:object=journal-pin-kek"},
 		Audit:   auditSettings{Path: "/var/lib/gardu/audit.log"},
 		Screen:  screenSettings{Listen: "127.0.0.1:8700", Brand: "Gardu", PxPerMM: 4.03},
-		Admin:   adminSettings{Socket: "/run/gardu/admin.sock", Group: "gardu-ops", KioskUser: "kiosk"},
+		Admin:   adminSettings{Socket: "/run/gardu/admin.sock", Group: "gardu-ops", KioskUser: "gardu-kiosk"},
 		Delivery: deliverySettings{
 			LinkStagger: wire.Duration(5 * time.Second),
 		},
