@@ -115,8 +115,18 @@ fuzz: go deps ## Run every fuzz target for FUZZTIME (60s), one line each (FUZZ= 
 	@tools/fuzz.sh '$(FUZZTIME)' '$(FUZZ)'
 
 .PHONY: e2e
-e2e: go deps-e2e ## The screen in a real browser
+e2e: go deps-e2e ## The screen in a real browser: every state, pictures in build/screens
 	@tools/browser.sh
+
+.PHONY: e2e-short
+e2e-short: go deps-e2e ## The same without what only repeats on another size (three minutes)
+	@tools/browser.sh -short
+
+# After a text of the screen changed. The clips are committed.
+.PHONY: speech
+speech: go ## Speak the screen's texts anew, those that changed
+	@tools/deps.sh espeak-ng opus-tools
+	@$(GO) test ./internal/ui -run TestEveryTextIsSpoken -count=1 -v -args -update
 
 # Loop devices, FUSE and strace: what is missing here is skipped, and counted.
 .PHONY: crash

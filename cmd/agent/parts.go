@@ -95,7 +95,7 @@ func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
 		ag.log.Warn("the screen's cookie key is not kept; after a restart every screen needs a new ticket", "error", err)
 	}
 	o := ui.Options{
-		Listener: l, Brand: ag.set.Screen.Brand, PxPerMM: ag.set.Screen.PxPerMM,
+		Listener: l, Brand: ag.set.Screen.Brand, Look: ag.set.Screen.look(), PxPerMM: ag.set.Screen.PxPerMM,
 		Log: ag.log, CookieKey: key,
 	}
 	if ag.staff != nil {

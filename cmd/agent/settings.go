@@ -14,6 +14,7 @@ import (
 	"gardu/internal/config"
 	"gardu/internal/keystore"
 	"gardu/internal/txn"
+	"gardu/internal/ui"
 	"gardu/internal/wire"
 )
 
@@ -72,10 +73,22 @@ type screenSettings struct {
 	Brand   string  `toml:"brand"`
 	PxPerMM float64 `toml:"px_per_mm"`
 	Staff   string  `toml:"staff_file"` // who may confirm a card and a person
+	Colour  string  `toml:"brand_colour"`
+	Accent  string  `toml:"accent_colour"`
+	Logo    string  `toml:"logo_file"`
+	Tones   bool    `toml:"tones"`
 }
 
 type adminSettings struct {
 	Socket    string `toml:"socket"`
+// look is the bank's own design of the screen.
+func (s screenSettings) look() ui.Look {
+	return ui.Look{Colour: s.Colour, Accent: s.Accent, LogoFile: s.Logo, Quiet: !s.Tones}
+}
+
+// lookKeys are the keys of the parts that a ui.LookError names.
+var lookKeys = map[string]string{"colour": "screen.brand_colour", "accent": "screen.accent_colour", "logo": "screen.logo_file"}
+
 	Group     string `toml:"group"`
 	KioskUser string `toml:"kiosk_user"`
 }
@@ -110,7 +123,7 @@ func defaultSettings() *settings {
 		Token:   tokenSettings{Latch: "/var/lib/gardu/pin.latch"},
 		Journal: journalSettings{Path: "/var/lib/gardu/journal.db", KeyDir: "/run/gardu/keys", KEK: "pkcs11:object=journal-kek", PINKEK: "pkcs11:object=journal-pin-kek"},
 		Audit:   auditSettings{Path: "/var/lib/gardu/audit.log"},
-		Screen:  screenSettings{Listen: "127.0.0.1:8700", Brand: "Gardu", PxPerMM: 4.03},
+		Screen:  screenSettings{Listen: "127.0.0.1:8700", Brand: "Gardu", PxPerMM: 4.03, Tones: true},
 		Admin:   adminSettings{Socket: "/run/gardu/admin.sock", Group: "gardu-ops", KioskUser: "gardu-kiosk"},
 		Delivery: deliverySettings{
 			LinkStagger: wire.Duration(5 * time.Second),
@@ -207,6 +220,10 @@ func (s *settings) check() error {
 		key   string
 		value int
 	}{
+	var look *ui.LookError
+	if err := s.Screen.look().Check(); errors.As(err, &look) {
+		return bad(lookKeys[look.Part], look.Err.Error(), look.Hint)
+	}
 		{"limits.customer_hour", s.Limits.CustomerHour}, {"limits.kiosk_hour", s.Limits.KioskHour}, {"limits.in_flight", s.Limits.InFlight},
 	} {
 		if n.value < 0 {

@@ -1,13 +1,14 @@
 package ui
 
 import (
+	"bytes"
+	"compress/gzip"
 	"embed"
 	"encoding/json"
 	"fmt"
 	"html/template"
 	"io/fs"
 	"path"
-	"strconv"
 )
 
 //go:embed page
@@ -20,59 +21,105 @@ type assets struct {
 	page  *template.Template
 }
 
+// asset is one file, and compressed where that makes it smaller.
 type asset struct {
 	kind string
 	body []byte
+	gzip []byte
 }
 
 var kinds = map[string]string{
-	".js":  "text/javascript; charset=utf-8",
-	".css": "text/css; charset=utf-8",
-	".svg": "image/svg+xml",
+	".js":    "text/javascript; charset=utf-8",
+	".css":   "text/css; charset=utf-8",
+	".svg":   "image/svg+xml",
+	".woff2": "font/woff2",
+	".txt":   "text/plain; charset=utf-8",
+	".json":  "application/json",
+	".wav":   "audio/wav",
+	".ogg":   "audio/ogg",
 }
 
-func loadAssets(brand string, pxPerMM float64, times Timeouts) (*assets, error) {
+func loadAssets(brand string, look Look, pxPerMM float64, times Timeouts) (*assets, error) {
 	a := &assets{files: map[string]asset{}}
+	if err := a.loadPage(); err != nil {
+		return nil, err
+	}
+	style, err := look.paint(pxPerMM)
+	if err != nil {
+		return nil, err
+	}
+	// Colours and scale are a style sheet of their own, since inline styles are forbidden.
+	a.add("/brand.css", kinds[".css"], []byte(style))
+	logo, kind, err := look.logo()
+	if err != nil {
+		return nil, err
+	}
+	if logo != nil {
+		a.add("/logo", kind, logo)
+	}
+	doc := tableDoc(brand, times)
+	doc.Logo, doc.Sounds = logo != nil, !look.Quiet
+	table, err := json.Marshal(doc)
+	if err != nil {
+		return nil, err
+	}
+	a.add("/screens.json", kinds[".json"], table)
+	for name, wave := range tones() {
+		a.add("/sounds/"+name+".wav", kinds[".wav"], wave)
+	}
+	for _, c := range clips() {
+		// A text without a clip is a fault that a test finds; a kiosk serves its other customers all the same.
+		if body, err := speechFiles.ReadFile(c.file()); err == nil {
+			a.files[c.address] = asset{kind: kinds[".ogg"], body: body}
+		}
+	}
+	return a, nil
+}
+
+func (a *assets) loadPage() error {
 	files, err := fs.Sub(pageFiles, "page")
 	if err != nil {
-		return nil, err
+		return err
 	}
-	entries, err := fs.ReadDir(files, ".")
-	if err != nil {
-		return nil, err
-	}
-	for _, e := range entries {
-		body, err := fs.ReadFile(files, e.Name())
+	return fs.WalkDir(files, ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		body, err := fs.ReadFile(files, name)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if e.Name() == "index.html" {
-			if a.page, err = template.New("page").Parse(string(body)); err != nil {
-				return nil, err
-			}
-			continue
+		if name == "index.html" {
+			a.page, err = template.New("page").Parse(string(body))
+			return err
 		}
-		kind, ok := kinds[path.Ext(e.Name())]
+		kind, ok := kinds[path.Ext(name)]
 		if !ok {
-			return nil, fmt.Errorf("page file %s has no known kind", e.Name())
+			return fmt.Errorf("page file %s has no known kind", name)
 		}
-		a.files["/"+e.Name()] = asset{kind, body}
+		a.add("/"+name, kind, body)
+		return nil
+	})
+}
+
+func (a *assets) add(address, kind string, body []byte) {
+	f := asset{kind: kind, body: body}
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	_, _ = w.Write(body) // into memory, which does not fail
+	_ = w.Close()
+	if b.Len() < len(body)*9/10 {
+		f.gzip = b.Bytes()
 	}
-	// The scale is a style sheet of its own, since inline styles are forbidden.
-	scale := ":root{--mm:" + strconv.FormatFloat(pxPerMM, 'f', 3, 64) + "px}\n"
-	a.files["/scale.css"] = asset{kinds[".css"], []byte(scale)}
-	table, err := json.Marshal(tableDoc(brand, times))
-	if err != nil {
-		return nil, err
-	}
-	a.files["/screens.json"] = asset{"application/json", table}
-	return a, nil
+	a.files[address] = f
 }
 
 // tableJSON is the screen table as pages get it.
 type tableJSON struct {
 	Protocol string                     `json:"protocol"`
 	Brand    string                     `json:"brand"`
+	Logo     bool                       `json:"logo"`   // there is a picture at /logo
+	Sounds   bool                       `json:"sounds"` // tones are wanted
 	Tick     int64                      `json:"tick_ms"`
 	Screens  []screenJSON               `json:"screens"`
 	Texts    map[Lang]map[string]string `json:"texts"`
@@ -86,6 +133,7 @@ type screenJSON struct {
 	Then     State     `json:"then"`
 	Wipes    bool      `json:"wipes"`
 	Tone     Tone      `json:"tone"`
+	Sound    string    `json:"sound,omitempty"`
 	Commands []Command `json:"commands"`
 }
 
@@ -96,7 +144,7 @@ func tableDoc(brand string, times Timeouts) *tableJSON {
 	}
 	for _, row := range Screens() {
 		doc.Screens = append(doc.Screens, screenJSON{
-			row.State, times.limit(row.State).Milliseconds(), row.Ask, row.Then, row.Wipes, row.Tone, row.Commands,
+			row.State, times.limit(row.State).Milliseconds(), row.Ask, row.Then, row.Wipes, row.Tone, row.Tone.sound(), row.Commands,
 		})
 	}
 	for key, t := range textTable {

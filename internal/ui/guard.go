@@ -48,9 +48,22 @@ func (s *Server) serveHTTP(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == pathPage:
 		s.servePage(w, r)
 	default:
-		w.Header().Set("Content-Type", asset.kind)
-		_, _ = w.Write(asset.body)
+		asset.serve(w, r)
 	}
+}
+
+// serve answers with the file, compressed for who takes it.
+func (a asset) serve(w http.ResponseWriter, r *http.Request) {
+	body := a.body
+	w.Header().Set("Content-Type", a.kind)
+	if a.gzip != nil {
+		w.Header().Set("Vary", "Accept-Encoding")
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			w.Header().Set("Content-Encoding", "gzip")
+			body = a.gzip
+		}
+	}
+	_, _ = w.Write(body)
 }
 
 // sameOrigin holds Origin and Sec-Fetch-Site against our own. A missing Origin is
@@ -69,7 +82,7 @@ func (s *Server) sameOrigin(r *http.Request, must bool) bool {
 
 // headers are the same on every answer.
 func (s *Server) headers(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "+
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; font-src 'self'; "+
 		"connect-src 'self' ws://"+s.host+"; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "+
 		"require-trusted-types-for 'script'; trusted-types 'none'")
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")

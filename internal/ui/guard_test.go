@@ -76,7 +76,7 @@ func TestForeignOriginsAreRefused(t *testing.T) {
 func TestEveryAnswerIsLockedDown(t *testing.T) {
 	r := newRig(t, nil)
 	cookie := r.cookie()
-	for _, path := range []string{"/", "/app.js", "/gardu.css", "/scale.css", "/screens.json", "/icon.svg", "/healthz", "/nowhere"} {
+	for _, path := range []string{"/", "/app.js", "/gardu.css", "/brand.css", "/fonts/next.woff2", "/sounds/key.wav", "/speech/id/ATTRACT.title/0", "/screens.json", "/icon.svg", "/healthz", "/nowhere"} {
 		res, _ := r.get(path, cookie, nil)
 		h := res.Header
 		csp := h.Get("Content-Security-Policy")
@@ -102,8 +102,8 @@ func TestPageHasNoInlineCode(t *testing.T) {
 	require.Equal(t, 1, strings.Count(body, "<script"))
 	require.NotContains(t, body, "style=")
 	require.NotContains(t, body, " on")
-	_, css := r.get("/scale.css", "", nil)
-	require.Equal(t, ":root{--mm:4.000px}\n", css)
+	_, css := r.get("/brand.css", "", nil)
+	require.Contains(t, css, ":root{--mm:4.000px;--brand:#0b4f6c;")
 }
 
 func TestTicketWorksOnce(t *testing.T) {

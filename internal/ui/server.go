@@ -22,6 +22,7 @@ type Options struct {
 	Engine     Engine        // optional; SetEngine brings it later
 	Staff      StaffVerifier // optional; with it, prepaid.reset_pin asks staff
 	Brand      string        // shown on every screen, at most 40 characters
+	Look       Look          // colours, logo, tones
 	PxPerMM    float64       // pixels per millimetre of the screen; 4.03 for 21.5 inches at 1080p
 	Log        *slog.Logger
 	TicketLife time.Duration // 0 for 30 s
@@ -52,7 +53,7 @@ type Server struct {
 }
 
 // New checks the options and builds a server; it does not listen yet. Errors:
-// ErrNotLoopback, ErrBrand, ErrPxPerMM, ErrCookieKey.
+// ErrNotLoopback, ErrBrand, ErrPxPerMM, ErrCookieKey, *LookError.
 func New(o Options) (*Server, error) {
 	addr := o.Addr
 	if o.Listener != nil {
@@ -83,7 +84,7 @@ func New(o Options) (*Server, error) {
 		log: o.Log, addr: addr, given: o.Listener, host: host, origin: "http://" + host,
 		door: door, times: times, desk: newDesk(o.Log, o.Brand, o.Staff, times), conns: map[*conn]bool{},
 	}
-	if s.assets, err = loadAssets(o.Brand, o.PxPerMM, times); err != nil {
+	if s.assets, err = loadAssets(o.Brand, o.Look, o.PxPerMM, times); err != nil {
 		return nil, fmt.Errorf("load the page: %w", err)
 	}
 	if o.Engine != nil {

@@ -1,12 +1,13 @@
 //go:build e2e
 
-// Package e2e_test drives the page in Debian's Chromium by touch, through every
-// screen in both languages and three sizes, and keeps a picture of each in
-// build/screens.
+// Package e2e_test drives the page in Debian's Chromium by touch and by keyboard,
+// through every screen in both languages and three sizes, and keeps a picture of
+// each in build/screens. With -short it leaves out what only repeats on another size.
 package e2e_test
 
 import (
 	"context"
+	_ "embed"
 	"fmt"
 	"log/slog"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
 
@@ -26,17 +28,26 @@ import (
 
 const chromium = "/usr/bin/chromium"
 
+// axe-core 4.14.1, Mozilla Public License 2.0, for these tests only.
+//
+//go:embed axe/axe.min.js
+var axe string
+
+//go:embed faults.js
+var faults string
+
 // layout is one kind of screen.
 type layout struct {
 	name          string
 	width, height int64
 	pxPerMM       float64
+	capitals      float64 // mm that capitals of the body have at least
 }
 
 var layouts = []layout{
-	{"portrait", 1080, 1920, 4.03},  // 21.5 inches upright
-	{"landscape", 1920, 1080, 4.03}, // 21.5 inches
-	{"terminal", 1280, 800, 3.9},    // 15 inches
+	{"portrait", 1080, 1920, 4.03, 6},    // 21.5 inches upright
+	{"landscape", 1920, 1080, 4.03, 5.2}, // 21.5 inches
+	{"terminal", 1280, 800, 3.9, 4.3},    // 15 inches, at arm's length
 }
 
 var languages = []ui.Lang{ui.Indonesian, ui.English}
@@ -65,18 +76,26 @@ type kiosk struct {
 	layout  layout
 	lang    ui.Lang
 	options ui.Options
+	wires   *cutter
 	stop    func() // ends the server
+	pads    map[string]point
 	mu      sync.Mutex
 	console []string
+}
+
+type point struct {
+	X float64 `json:"x"`
+	Y float64 `json:"y"`
 }
 
 func newKiosk(t *testing.T, parent context.Context, l layout, change func(*ui.Options)) *kiosk {
 	t.Helper()
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
+	wires := &cutter{Listener: ln}
 	engine := uitest.New()
 	o := ui.Options{
-		Listener: ln, Engine: engine, Staff: uitest.Staff{Code: "77314159", ID: "staff-7"}, Brand: "Bank Nusantara", PxPerMM: l.pxPerMM,
+		Listener: wires, Engine: engine, Staff: uitest.Staff{Code: "77314159", ID: "staff-7"}, Brand: "Bank Nusantara", PxPerMM: l.pxPerMM,
 		Log: slog.New(slog.DiscardHandler),
 	}
 	if change != nil {
@@ -85,20 +104,53 @@ func newKiosk(t *testing.T, parent context.Context, l layout, change func(*ui.Op
 	server, err := ui.New(o)
 	require.NoError(t, err)
 	engine.Tell(server.RequestChanged, server.LinkChanged)
-	serve, cancel := context.WithCancel(context.Background())
+	k := &kiosk{options: o, t: t, server: server, engine: engine, addr: ln.Addr().String(), layout: l, lang: ui.Indonesian, wires: wires}
+	k.stop = serve(t, server)
+	k.tab(parent)
+	return k
+}
+
+// serve runs a server and returns what ends it; the test's end does too.
+func serve(t *testing.T, server *ui.Server) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(serve) }()
+	go func() { served <- server.Serve(ctx) }()
 	var once sync.Once
-	k := &kiosk{options: o, t: t, server: server, engine: engine, addr: ln.Addr().String(), layout: l, lang: ui.Indonesian}
-	k.stop = func() {
+	stop = func() {
 		once.Do(func() {
 			cancel()
 			require.NoError(t, <-served)
 		})
 	}
-	t.Cleanup(k.stop)
-	k.tab(parent)
-	return k
+	t.Cleanup(stop)
+	return stop
+}
+
+// cutter is a listener whose connections can all be cut.
+type cutter struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+func (c *cutter) Accept() (net.Conn, error) {
+	conn, err := c.Listener.Accept()
+	if err == nil {
+		c.mu.Lock()
+		c.conns = append(c.conns, conn)
+		c.mu.Unlock()
+	}
+	return conn, err
+}
+
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		_ = conn.Close()
+	}
+	c.conns = nil
 }
 
 // sibling is a second tab on the same server.
@@ -128,6 +180,13 @@ func (k *kiosk) tab(parent context.Context) {
 	require.NoError(k.t, chromedp.Do(ctx, chromedp.EmulateViewport(k.layout.width, k.layout.height, chromedp.EmulateTouch)))
 }
 
+// examine makes axe at home in every page that is loaded from now on.
+func (k *kiosk) examine() {
+	k.t.Helper()
+	_, err := chromedp.Call(k.ctx, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: axe})
+	require.NoError(k.t, err)
+}
+
 // load opens the page with a ticket.
 func (k *kiosk) load() {
 	k.t.Helper()
@@ -144,10 +203,23 @@ func js[T any](k *kiosk, expression string) T {
 	return v
 }
 
+// awaited evaluates a promise.
+func awaited[T any](k *kiosk, expression string) T {
+	k.t.Helper()
+	v, err := chromedp.Run(k.ctx, chromedp.Evaluate[T](expression, chromedp.EvalAwaitPromise))
+	require.NoError(k.t, err, expression)
+	return v
+}
+
 // wait polls from here and not in the page, because a wipe loads the page anew.
 func (k *kiosk) wait(what, expression string) {
 	k.t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
+	k.waitFor(20*time.Second, what, expression)
+}
+
+func (k *kiosk) waitFor(limit time.Duration, what, expression string) {
+	k.t.Helper()
+	deadline := time.Now().Add(limit)
 	for {
 		v, err := chromedp.Run(k.ctx, chromedp.Evaluate[bool](expression))
 		if err == nil && v {
@@ -157,7 +229,7 @@ func (k *kiosk) wait(what, expression string) {
 			body, _ := chromedp.Run(k.ctx, chromedp.Evaluate[string](`document.body?.innerText ?? ''`))
 			k.t.Fatalf("waited for %s: %v\nconsole: %s\npage: %s", what, err, strings.Join(k.said(), "\n"), body)
 		}
-		time.Sleep(15 * time.Millisecond)
+		time.Sleep(10 * time.Millisecond)
 	}
 }
 
@@ -165,34 +237,48 @@ func (k *kiosk) wait(what, expression string) {
 func (k *kiosk) at(s ui.State) {
 	k.t.Helper()
 	k.wait("screen "+string(s), fmt.Sprintf(`(() => { const m = document.querySelector('main'); return m?.dataset.state === %q && m.getAttribute('aria-busy') === 'false' })()`, s))
+	k.pads = nil
 }
 
 // tap touches a control where a finger would, and only if nothing lies over it.
 func (k *kiosk) tap(focus string) {
 	k.t.Helper()
-	sel := fmt.Sprintf(`[data-focus=%q]`, focus)
-	k.wait("control "+focus, fmt.Sprintf(`(() => { const e = document.querySelector(%q); return !!e && !e.disabled })()`, sel))
-	type point struct {
+	var p struct {
 		X    float64 `json:"x"`
 		Y    float64 `json:"y"`
 		Free bool    `json:"free"`
+		Live bool    `json:"live"`
 	}
-	p := js[point](k, fmt.Sprintf(`(() => { const e = document.querySelector(%q), r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;
-		const top = document.elementFromPoint(x, y); return {x, y, free: e.contains(top)} })()`, sel))
+	deadline := time.Now().Add(20 * time.Second)
+	for !p.Live {
+		var err error
+		p, err = chromedp.Run(k.ctx, chromedp.Evaluate[struct {
+			X    float64 `json:"x"`
+			Y    float64 `json:"y"`
+			Free bool    `json:"free"`
+			Live bool    `json:"live"`
+		}](fmt.Sprintf(`(() => { const e = document.querySelector('[data-focus=%q]'); if (!e || e.disabled || e.closest('[inert]')) return {x: 0, y: 0, free: false, live: false};
+			const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2; return {x, y, free: e.contains(document.elementFromPoint(x, y)), live: true} })()`, focus)))
+		if (err != nil || !p.Live) && time.Now().After(deadline) {
+			k.t.Fatalf("waited for the control %s: %v\n%v", focus, err, js[string](k, `document.body.innerText`))
+		}
+	}
 	require.True(k.t, p.Free, "something lies over %s", focus)
 	require.NoError(k.t, chromedp.Do(k.ctx, chromedp.TapXY(p.X, p.Y)))
 }
 
-// keys types on the page's own keypad, by touch on the first layout. On the
-// others a keyboard types, which is checked thereby and ten times as fast.
+// keys types on the page's own keypad by touch; where each key is, is asked once per screen.
 func (k *kiosk) keys(text string) {
 	k.t.Helper()
-	if k.layout.name != layouts[0].name {
-		require.NoError(k.t, chromedp.Do(k.ctx, chromedp.KeyEvent(text)))
-		return
-	}
-	for _, c := range text {
-		k.tap("key-" + strings.ToLower(string(c)))
+	for _, c := range strings.ToLower(text) {
+		p, ok := k.pads[string(c)]
+		if !ok {
+			k.wait("the keypad", fmt.Sprintf(`!!document.querySelector('[data-focus="key-%c"]')`, c))
+			k.pads = js[map[string]point](k, `Object.fromEntries([...document.querySelectorAll('.key')].map((e) => { const r = e.getBoundingClientRect(); return [e.dataset.focus.slice(4), {x: r.x + r.width / 2, y: r.y + r.height / 2}] }))`)
+			p, ok = k.pads[string(c)]
+			require.True(k.t, ok, "there is no key %q", c)
+		}
+		require.NoError(k.t, chromedp.Do(k.ctx, chromedp.TapXY(p.X, p.Y)))
 	}
 }
 
@@ -206,54 +292,56 @@ func (k *kiosk) speak(l ui.Lang) {
 	k.lang = l
 }
 
-// faults are what is wrong with what is drawn now.
-const faults = `(() => {
-	const out = [], W = innerWidth, H = innerHeight;
-	const name = (e) => e.tagName.toLowerCase() + (e.className && e.className.baseVal === undefined ? '.' + e.className : '') + ' "' + (e.textContent ?? '').slice(0, 40) + '"';
-	const shown = (e) => { const r = e.getBoundingClientRect(); return r.width > 0 && r.height > 0 };
-	const overlay = document.querySelector('.overlay:not([hidden])');
-	const root = overlay ?? document;
-	for (const e of root.querySelectorAll('button, h1, p, dt, dd, li, .panel, .field, .qr, .banner, .say, .act, .keypad, .cards, gardu-countdown, .overlay-box')) {
-		if (!shown(e) || e.closest('.unseen')) continue;
-		const r = e.getBoundingClientRect();
-		if (r.left < -0.5 || r.top < -0.5 || r.right > W + 0.5 || r.bottom > H + 0.5) out.push('outside the screen: ' + name(e));
-		if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0) out.push('clipped sideways: ' + name(e));
-		if (e.scrollHeight > e.clientHeight + 2 && e.clientHeight > 0 && e.tagName !== 'H1' && !e.matches('.icon, li, dd, dt, p, .count, .overlay-box')) out.push('clipped below: ' + name(e) + ' ' + e.scrollHeight + '>' + e.clientHeight);
-	}
-	if (!overlay) {
-		const parts = ['.head', '.banner', '.say', '.act', '.foot'].map((q) => document.querySelector(q)).filter((e) => e && shown(e)).map((e) => ({ e, r: e.getBoundingClientRect() }));
-		for (const a of parts) for (const b of parts) if (a.e !== b.e && a.e.compareDocumentPosition(b.e) & 4 && Math.min(a.r.right, b.r.right) - Math.max(a.r.left, b.r.left) > 1 && Math.min(a.r.bottom, b.r.bottom) - Math.max(a.r.top, b.r.top) > 1) out.push('overlap: ' + name(a.e) + ' / ' + name(b.e));
-		for (const box of document.querySelectorAll('.say, .act')) {
-			const b = box.getBoundingClientRect();
-			for (const c of box.children) { const r = c.getBoundingClientRect(); if (shown(c) && (r.top < b.top - 1 || r.bottom > b.bottom + 1 || r.right > b.right + 1)) out.push('runs out of its part: ' + name(c)) }
-		}
-	}
-	const mm = parseFloat(getComputedStyle(document.documentElement).getPropertyValue('--mm'));
-	for (const e of root.querySelectorAll('button')) {
-		if (!shown(e)) continue;
-		const r = e.getBoundingClientRect(), least = e.matches('.key') ? 13 : 15;
-		if (Math.min(r.width, r.height) / mm < least) out.push('smaller than ' + least + ' mm: ' + name(e) + ' ' + (Math.min(r.width, r.height) / mm).toFixed(1));
-	}
-	if (document.documentElement.scrollHeight > H + 1) out.push('the page scrolls');
-	const text = document.body.innerText;
-	for (const m of text.match(/[A-Z_]{3,}\.[a-z_.]+|\{\w+\}|undefined|null|NaN/g) ?? []) out.push('raw text: ' + m);
-	return out;
-})()`
+// settle lets fonts, focus and layout come to rest.
+func (k *kiosk) settle() {
+	k.t.Helper()
+	awaited[bool](k, `document.fonts.ready.then(() => { for (const a of document.getAnimations()) if (a.effect.getTiming().iterations === 1) a.finish(); return new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(true)))) })`)
+}
 
-// shot keeps a picture and notes what is wrong with it.
+// shot keeps a picture in the usual theme and in that of high contrast, and notes
+// what is wrong with each.
 func (k *kiosk) shot(name string) {
 	k.t.Helper()
-	// Let fonts, focus and layout settle for two frames.
-	_, err := chromedp.Run(k.ctx, chromedp.Evaluate[bool](`new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(true))))`, chromedp.EvalAwaitPromise))
-	require.NoError(k.t, err)
+	k.settle()
+	k.picture(name)
+	k.look(name)
+	if k.layout.name == "portrait" || !testing.Short() && strings.HasSuffix(name, "-pin") {
+		js[bool](k, `(document.documentElement.dataset.theme = 'contrast') === 'contrast'`)
+		k.settle()
+		k.picture(name + ".contrast")
+		k.look(name + ".contrast")
+		js[bool](k, `delete document.documentElement.dataset.theme`)
+	}
+}
+
+func (k *kiosk) picture(name string) {
+	k.t.Helper()
 	png, err := chromedp.Run(k.ctx, chromedp.CaptureScreenshot())
 	require.NoError(k.t, err)
 	dir := filepath.Join(pictures, k.layout.name)
 	require.NoError(k.t, os.MkdirAll(dir, 0o755))
-	file := name + "." + string(k.lang) + ".png"
-	require.NoError(k.t, os.WriteFile(filepath.Join(dir, file), png, 0o644))
-	for _, f := range js[[]string](k, faults) {
-		k.t.Errorf("%s/%s: %s", k.layout.name, file, f)
+	require.NoError(k.t, os.WriteFile(filepath.Join(dir, name+"."+string(k.lang)+".png"), png, 0o644))
+}
+
+const axeRun = `(async () => { if (!window.axe) return []; const r = await axe.run(document, { runOnly: { type: 'tag', values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }, resultTypes: ['violations'] });
+	return r.violations.flatMap((v) => v.nodes.map((n) => v.id + ': ' + n.html.slice(0, 160) + ' ' + (n.any[0] ?? n.all[0] ?? n.none[0])?.message)) })()`
+
+// look holds what is drawn against the design's rules and axe's.
+func (k *kiosk) look(name string) {
+	k.t.Helper()
+	where := k.layout.name + "/" + name + "." + string(k.lang)
+	found := js[struct {
+		Faults   []string `json:"faults"`
+		Capitals *float64 `json:"capitals"`
+	}](k, faults)
+	for _, f := range found.Faults {
+		k.t.Errorf("%s: %s", where, f)
+	}
+	if found.Capitals != nil && *found.Capitals < k.layout.capitals-0.01 {
+		k.t.Errorf("%s: capitals of %.1f mm", where, *found.Capitals)
+	}
+	for _, v := range awaited[[]string](k, axeRun) {
+		k.t.Errorf("%s: axe: %s", where, v)
 	}
 }
 

@@ -99,11 +99,12 @@ func short(o *ui.Options) {
 
 func TestEveryScreen(t *testing.T) {
 	for _, l := range layouts {
-		t.Run(l.name, func(t *testing.T) {
-			t.Parallel()
-			k := newKiosk(t, browser(t), l, short)
-			k.load()
-			for _, lang := range languages {
+		for _, lang := range languages {
+			t.Run(l.name+"/"+string(lang), func(t *testing.T) {
+				t.Parallel()
+				k := newKiosk(t, browser(t), l, short)
+				k.examine()
+				k.load()
 				k.before(lang)
 				k.finpay(lang)
 				k.netzme(lang)
@@ -112,14 +113,9 @@ func TestEveryScreen(t *testing.T) {
 				k.unbind(lang)
 				k.refusals(lang)
 				k.trouble(lang)
-			}
-			before := k.historyLength()
-			k.start(ui.English, txn.FinpayBind)
-			k.tap("do-stop")
-			k.at(ui.Attract)
-			require.Equal(t, before, k.historyLength(), "a wipe replaces the page in the history")
-			k.quietConsole()
-		})
+				k.quietConsole()
+			})
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
-// What is being typed on one screen and has not been sent. It lives only here,
-// and secrets are dropped whenever the screen changes, the question "are you
-// still there?" opens or the agent falls silent.
+// What is being typed on one screen and has not been sent. It lives only here.
+// Secrets are dropped whenever the screen changes and when the question "are you
+// still there?" opens; everything is when the agent falls silent, for nobody can
+// end the session then.
 
 export class Draft {
   constructor(session) {
@@ -16,8 +17,17 @@ export class Draft {
     }
   }
 
+  /** Drops the secret. */
   forget() {
     this.secret = '';
+  }
+
+  /** Drops everything that was typed. */
+  empty() {
+    this.secret = '';
+    this.wrong = null;
+    this.active = 0;
+    for (const name of Object.keys(this.values)) this.values[name] = '';
   }
 
   /** What a redraw depends on: how much of the secret was typed, not what. */

@@ -1,24 +1,7 @@
 // The small parts that screens are made of.
 
 import { h, s } from './dom.js';
-
-const strokes = {
-  queued: ['M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z', 'M12 7v5l3.5 2'],
-  doubt: ['M12 2.5 21.5 12 12 21.5 2.5 12z', 'M9.6 9.6a2.4 2.4 0 1 1 3.4 2.2c-.7.3-1 .8-1 1.5', 'M12 16.2v.1'],
-  waiting: ['M6 3h12M6 21h12', 'M7 3c0 5 10 5 10 9s-10 4-10 9', 'M17 3c0 5-10 5-10 9s10 4 10 9'],
-  done: ['M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z', 'M7.8 12.4l2.9 2.9 5.5-6'],
-  failed: ['M8.3 3h7.4L21 8.3v7.4L15.7 21H8.3L3 15.7V8.3z', 'M9 9l6 6M15 9l-6 6'],
-  nothing: ['M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18z', 'M8 12h8'],
-  halted: ['M4 4h16v12H4z', 'M9 20h6M12 16v4', 'M9.5 7.5l5 5M14.5 7.5l-5 5'],
-  working: ['M12 3a9 9 0 1 1-9 9'],
-  hand: ['M9 11V5.5a1.5 1.5 0 0 1 3 0V10', 'M12 10V8.5a1.5 1.5 0 0 1 3 0V11', 'M15 10.5a1.5 1.5 0 0 1 3 0V15c0 3.5-2 6-5.5 6-3 0-4.3-1.5-5.5-3.5L5 14.3a1.6 1.6 0 0 1 2.7-1.6L9 14V11'],
-  pin: ['M5 10h14v10H5z', 'M8 10V7a4 4 0 0 1 8 0v3', 'M12 14v2.5'],
-  bind: ['M10 14a4 4 0 0 0 5.7 0l3-3a4 4 0 0 0-5.7-5.7l-1 1', 'M14 10a4 4 0 0 0-5.7 0l-3 3a4 4 0 0 0 5.7 5.7l1-1'],
-  unbind: ['M8.5 15.5l-1 1', 'M14 5.3l1-1A4 4 0 0 1 20.7 10l-2 2', 'M10 18.7l-1 1A4 4 0 0 1 3.3 14l2-2', 'M4 4l16 16'],
-  phone: ['M7 3h10v18H7z', 'M11 18h2'],
-  back: ['M21 5H9l-6 7 6 7h12z', 'M12 9.5l5 5M17 9.5l-5 5'],
-  card: ['M3 6h18v12H3z', 'M3 10h18', 'M6.5 14.5h4'],
-};
+import { strokes } from './icons.js';
 
 /** A drawn sign. It says nothing that words beside it do not say. */
 export const icon = (name, cls = '') =>
@@ -26,8 +9,9 @@ export const icon = (name, cls = '') =>
 
 export const operationIcon = { 'finpay.reset_pin': 'pin', 'finpay.bind': 'bind', 'finpay.unbind': 'unbind', 'netzme.forgot_pin': 'phone', 'prepaid.reset_pin': 'card' };
 
-/** A button. */
-export const button = (text, cls, onclick, more = {}) => h('button', { type: 'button', class: cls, onclick, ...more }, text);
+/** A button. more: icon (a sign's name), say (the key of the text that is its name), and attributes. */
+export const button = (text, cls, onclick, { icon: sign, say, ...more } = {}) =>
+  h('button', { type: 'button', class: cls, onclick, 'data-say': say, ...more }, sign && icon(sign), sign ? h('span', {}, text) : text);
 
 /** A QR code as the agent drew it, with the four modules of white that readers need. */
 export function qrCode(code, label) {
@@ -65,7 +49,7 @@ export class Countdown extends HTMLElement {
     this.left = left;
     const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, '0')}`;
     if (left === 0 && this.over) this.replaceChildren(this.over);
-    else this.replaceChildren(h('span', { class: 'count-words' }, this.before, ' '), h('span', { class: 'count' }, clock));
+    else this.replaceChildren(this.before && h('span', { class: 'count-words' }, this.before, ' '), h('span', { class: 'count' }, clock));
   }
 }
 
@@ -88,13 +72,15 @@ export class Keypad extends HTMLElement {
   connectedCallback() {
     this.className = `keypad ${this.kind}${this.quiet ? ' quiet' : ''}`;
     this.setAttribute('role', 'group');
+    this.setAttribute('aria-label', this.words.t(`key.pad.${this.kind}`));
     this.#draw();
   }
 
   #draw() {
     const { words } = this;
-    const key = (c) => button(c, 'key', () => this.press(c), { 'data-focus': `key-${c.toLowerCase()}` });
-    const act = (what) => button(what === 'delete' ? icon('back') : words.t(`key.${what}`), 'key fn', () => this.press(what), { 'data-focus': `key-${what}`, 'aria-label': words.t(`key.${what}`) });
+    // The keys of a quiet pad have no spoken name: nobody near may hear which one is touched.
+    const key = (c) => button(c, 'key', () => this.press(c), { 'data-focus': `key-${c.toLowerCase()}`, 'data-char': this.quiet ? undefined : c.toLowerCase() });
+    const act = (what) => h('button', { type: 'button', class: 'key fn', onclick: () => this.press(what), 'data-focus': `key-${what}`, 'data-say': `key.${what}`, 'aria-label': words.t(`key.${what}`) }, what === 'delete' ? icon('delete') : words.t(`key.${what}`));
     if (this.kind === 'digits') {
       this.replaceChildren(...rows.digits.flatMap((r) => [...r].map(key)), act('clear'), key('0'), act('delete'));
       return;
@@ -104,13 +90,13 @@ export class Keypad extends HTMLElement {
       this.capitals = !this.capitals;
       this.#draw();
       this.querySelector('[data-focus="key-shift"]')?.focus();
-    }, { 'aria-pressed': String(this.capitals), 'data-focus': 'key-shift' });
+    }, { 'aria-pressed': String(this.capitals), 'data-focus': 'key-shift', say: 'key.shift' });
     this.replaceChildren(
       line(rows.letters[0]),
       line(rows.letters[1]),
       line(rows.letters[2], key('-')),
-      line(rows.letters[3], key('_'), key('.')),
-      h('div', { class: 'key-row wide' }, shift, act('clear'), act('delete')),
+      line(rows.letters[3], key('_'), key('.'), act('delete')),
+      h('div', { class: 'key-row wide' }, shift, act('clear')),
     );
   }
 }

@@ -1,5 +1,5 @@
-// Draws one screen from the agent's documents. A view is {say, act, shape}:
-// what is told, what can be done, and how the two share a wide screen. It decides nothing.
+// Draws one screen from the agent's documents. A view is {stage, act, shape, say}: what is told, what
+// can be done, how the two share the screen, and what is spoken besides title and lines. It decides nothing.
 
 import { h } from './dom.js';
 import { button, countdown, icon, keypad, operationIcon, qrCode } from './parts.js';
@@ -10,8 +10,11 @@ const primary = {
   ATTRACT: 'start', CONSENT: 'agree', REVIEW: 'confirm', OFFER_QUEUE: 'hold', QUEUED: 'finish', PENDING: 'wait', BIND_QR: 'finish',
 };
 
-// These stand in the footer of every screen that has them.
-export const footerCommands = ['back', 'stop', 'edit'];
+// These stand in the footer of every screen that has them, with their signs.
+export const footerCommands = { back: 'back', edit: 'edit', stop: 'stop' };
+
+// The sign of a calm screen; the others wear their tone's.
+const signs = { ATTRACT: 'hand', HOME: 'hand', CONSENT: 'safe', IDENT: 'id', VERIFY: 'staff', PIN: 'pin', PIN_AGAIN: 'pin', REVIEW: 'edit', RECEIPT: 'receipt', GOODBYE: 'bye', BIND_QR: 'scan', OTP: 'message', OTP_BAD: 'message' };
 
 /**
  * Makes a control once per screen and meaning, and gives the same one again at
@@ -26,8 +29,6 @@ function keep(app, name, depends, make) {
   return node;
 }
 
-const withPanel = new Set(['queued', 'doubt', 'waiting', 'done', 'failed', 'nothing', 'halted', 'working']);
-
 /** Builds the view. app gives words, link, docs, draft, run (a command), redraw. */
 export function view(app) {
   const { session } = app.docs;
@@ -35,38 +36,52 @@ export function view(app) {
   return build(app);
 }
 
-const title = (app) => h('h1', { tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title));
+const medal = (app) => {
+  const { session } = app.docs;
+  const sign = signs[session.state] ?? (session.tone === 'calm' ? undefined : session.tone);
+  return sign && h('div', { class: 'medal' }, icon(sign, session.tone === 'working' ? 'spin' : ''));
+};
+
+const title = (app) => h('h1', { tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title, app.docs.session.params));
 
 const lines = (app) => app.docs.session.lines.map((key) => h('p', {}, app.words.t(key, app.docs.session.params)));
 
 const notice = (app) => {
   const { session } = app.docs;
-  const text = app.message ?? (session.notice && app.words.t(session.notice));
-  return text && h('p', { class: 'notice', role: 'alert' }, text);
+  const key = app.message ?? session.notice;
+  return key && h('p', { class: 'notice', role: 'alert' }, app.words.t(key));
 };
+
+/** What every stage begins with. */
+const told = (app, ...more) => [service(app), medal(app), title(app), lines(app), more, notice(app)];
 
 /** The large button and the others, in the agent's order. */
 function buttons(app) {
   const { session } = app.docs;
-  const names = session.commands.filter((c) => c !== 'lang' && !footerCommands.includes(c));
+  const names = session.commands.filter((c) => c !== 'lang' && !c.startsWith('submit_') && !(c in footerCommands));
   const main = names.includes(primary[session.state]) ? primary[session.state] : names.includes('finish') ? 'finish' : names[0];
-  const make = (name, cls) => button(app.words.label(session, name), cls, () => app.run(name), { 'data-focus': `do-${name}`, disabled: session.busy });
-  return keep(app, 'buttons', [names, session.busy], () => h('div', { class: 'buttons' }, main && make(main, 'main'), names.filter((n) => n !== main).map((n) => make(n, 'side'))));
+  const make = (name, cls) => {
+    const say = app.words.labelKey(session, name);
+    return button(app.words.t(say), cls, () => app.run(name), { 'data-focus': `do-${name}`, say, disabled: session.busy });
+  };
+  if (names.length === 0) return null;
+  return keep(app, 'buttons', [names, session.busy], () => h('div', { class: 'buttons' }, make(main, 'main'), names.filter((n) => n !== main).map((n) => make(n, 'side'))));
 }
+
+const fact = (label, value, cls = '') => value && h('div', { class: `fact ${cls}` }, h('dt', {}, label), h('dd', {}, value));
 
 /** The number and code that staff ask for. */
 function facts(app, ...more) {
   const { session, request } = app.docs;
   const { words } = app;
-  const row = (label, value, cls = '') => value && h('div', { class: 'fact' }, h('dt', {}, label), h('dd', { class: cls }, value));
   const code = session.code && (request?.provider_code ? `${session.code} · ${request.provider_code}` : session.code);
   const list = [
-    row(words.t('show.number'), session.reference, 'mono'),
-    row(words.t('show.code'), code, 'mono'),
-    row(words.t('show.for'), request?.customer),
+    fact(words.t('show.number'), session.reference, 'mono number'),
+    fact(words.t('show.for'), request?.customer, 'mono'),
+    fact(words.t('show.code'), code, 'mono'),
     ...more,
-  ].filter(Boolean);
-  return list.length > 0 && h('dl', { class: 'facts' }, list);
+  ].flat().filter(Boolean);
+  return list.length > 0 && h('dl', { class: 'facts ticket' }, list);
 }
 
 const service = (app) => {
@@ -74,37 +89,18 @@ const service = (app) => {
   return op && h('p', { class: 'service' }, icon(operationIcon[op] ?? 'card'), app.words.operation(op));
 };
 
-/** A screen of words and buttons. With a tone it stands on that tone's panel, with its sign. */
-function plain(app, extra = [], rows = []) {
-  const { session } = app.docs;
-  const panel = withPanel.has(session.tone);
-  return {
-    shape: panel ? 'told' : '',
-    say: [
-      service(app),
-      h('div', { class: panel ? 'panel' : 'open' }, panel && icon(session.tone, 'sign'), h('div', { class: 'words' }, title(app), lines(app), extra, notice(app))),
-      facts(app, rows),
-    ],
-    act: [buttons(app)],
-  };
-}
+const spokenNumber = (app) => (app.docs.session.reference ? [{ key: 'show.number' }, { spell: app.docs.session.reference }] : []);
+
+/** A screen of words and buttons. */
+const plain = (app, more = [], rows = []) => ({ stage: told(app, more), act: [facts(app, rows), buttons(app)], say: spokenNumber(app) });
 
 function attract(app) {
-  return {
-    shape: 'alone',
-    say: [h('div', { class: 'welcome' }, icon('hand', 'sign'), title(app), lines(app))],
-    act: [buttons(app)],
-  };
-}
-
-function goodbye(app) {
-  return { shape: 'alone', say: [h('div', { class: 'welcome' }, title(app), lines(app))], act: [] };
-}
-
-function outOfService(app) {
-  const { health } = app.docs;
-  const hint = health?.hint && h('p', { class: 'hint' }, h('strong', {}, app.words.t('OUT_OF_SERVICE.staff')), ': ', health.hint);
-  return { shape: 'alone', say: [h('div', { class: 'panel' }, icon('halted', 'sign'), h('div', { class: 'words' }, title(app), lines(app), hint)), facts(app)], act: [] };
+  const { network } = app.docs;
+  const offered = network ? [...network.works, ...network.waits, ...network.stops] : [];
+  const item = (op) => h('li', {}, icon(operationIcon[op] ?? 'card'), h('span', {}, app.words.operation(op)));
+  const stage = h('div', { class: 'welcome' }, h('div', { class: 'medal beckon' }, icon('hand')), title(app), lines(app));
+  stage.addEventListener('click', () => app.run('start')); // the whole picture invites; the button is for everybody
+  return { shape: 'open', stage: [stage], act: [keep(app, 'offers', offered, () => offered.length > 0 && h('ul', { class: 'offers' }, offered.map(item))), buttons(app)] };
 }
 
 function home(app) {
@@ -113,22 +109,23 @@ function home(app) {
   const card = (item) =>
     h(
       'button',
-      { type: 'button', class: `card ${item.link}`, disabled: busy || item.link === 'stops', 'data-focus': `op-${item.operation}`, onclick: () => app.run('choose', { operation: item.operation }) },
-      icon(operationIcon[item.operation] ?? 'card'),
+      { type: 'button', class: `card ${item.link}`, disabled: busy || item.link === 'stops', 'data-focus': `op-${item.operation}`, 'data-say': `operation.${item.operation}`, onclick: () => app.run('choose', { operation: item.operation }) },
+      h('span', { class: 'card-sign' }, icon(operationIcon[item.operation] ?? 'card')),
       h('span', { class: 'card-words' }, h('span', { class: 'card-title' }, words.operation(item.operation)), item.link !== 'ok' && h('span', { class: 'card-note' }, words.t(`HOME.${item.link}`))),
+      icon('next', 'card-next'),
     );
   const body = menu?.length ? lines(app) : h('p', {}, words.t('HOME.empty'));
-  return { shape: 'menu', say: [title(app), body, notice(app)], act: [keep(app, 'cards', [menu, busy], () => h('div', { class: 'cards' }, (menu ?? []).map(card)))] };
+  return { shape: 'menu', stage: [medal(app), title(app), body, notice(app)], act: [keep(app, 'cards', [menu, busy], () => h('div', { class: 'cards' }, (menu ?? []).map(card)))] };
 }
 
 // What is wrong with a field, in the customer's language.
 const wrongText = (app, field) => app.draft.wrong?.field === field.name && app.words.t(`rule.${app.draft.wrong.rule}`, field);
 
-const fieldName = (app, field) => app.words.first(`field.${field.name}`, 'field.other');
+const fieldKey = (app, field) => app.words.firstKey(`field.${field.name}`, 'field.other');
 
-function bounds(app, field) {
-  const key = field.digits ? (field.min === field.max ? 'entry.exact' : 'entry.digits') : 'entry.chars';
-  return app.words.t(key, field);
+function hintKey(app, field) {
+  if (app.words.has(`field.${field.name}.hint`)) return `field.${field.name}.hint`;
+  return field.digits ? (field.min === field.max ? 'entry.exact' : 'entry.digits') : 'entry.chars';
 }
 
 function ident(app) {
@@ -138,17 +135,18 @@ function ident(app) {
   const box = (f, i) => {
     const value = draft.values[f.name];
     const wrong = wrongText(app, f);
-    const hint = words.has(`field.${f.name}.hint`) ? words.t(`field.${f.name}.hint`) : bounds(app, f);
+    const hint = words.t(hintKey(app, f), f);
+    const name = words.t(fieldKey(app, f));
     return h(
       'button',
       {
-        type: 'button', class: `field${i === draft.active ? ' active' : ''}${wrong ? ' wrong' : ''}`, 'data-focus': `field-${f.name}`, 'data-field': f.name,
-        'aria-label': `${fieldName(app, f)}: ${value === '' ? words.t('entry.empty') : value}. ${wrong || hint}`, 'aria-current': i === draft.active ? 'true' : undefined,
+        type: 'button', class: `field${i === draft.active ? ' active' : ''}${wrong ? ' wrong' : ''}`, 'data-focus': `field-${f.name}`, 'data-field': f.name, 'data-say': fieldKey(app, f),
+        'aria-current': i === draft.active ? 'true' : undefined,
         onclick: () => { draft.active = i; app.redraw(); },
       },
-      h('span', { class: 'field-name' }, fieldName(app, f)),
-      h('span', { class: 'field-value' }, value, i === draft.active && h('span', { class: 'caret' })),
-      wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, hint),
+      h('span', { class: 'field-name' }, name),
+      h('span', { class: 'field-value' }, value || h('span', { class: 'unseen' }, words.t('entry.empty')), i === draft.active && h('span', { class: 'caret' })),
+      wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : (i === draft.active || session.fields.length === 1) && h('span', { class: 'field-hint' }, hint),
     );
   };
   const last = draft.active === session.fields.length - 1;
@@ -156,6 +154,7 @@ function ident(app) {
     if (!last) {
       draft.active += 1;
       app.redraw();
+      app.audio.say({ key: fieldKey(app, session.fields[draft.active]) });
       return;
     }
     if (!session.busy) app.run('submit_fields', { ...draft.values });
@@ -164,22 +163,26 @@ function ident(app) {
     if (key === 'enter') return next();
     draft.values[active.name] = typed(draft.values[active.name], key, active);
     if (draft.wrong?.field === active.name) draft.wrong = null;
+    app.audio.say(key.length === 1 ? { spell: key } : { key: `key.${key}` });
     return app.redraw();
   };
+  const doNext = last ? words.labelKey(session, 'submit_fields') : 'key.next';
+  const wrong = draft.wrong && session.fields.find((f) => f.name === draft.wrong.field);
   return {
-    shape: active.digits ? '' : 'wide',
-    say: [title(app), session.lines.length > 0 && lines(app), h('div', { class: 'fields' }, session.fields.map(box)), notice(app)],
+    shape: active.digits ? 'typing' : 'typing letters',
+    say: [{ key: fieldKey(app, active) }, ...(wrong ? [{ key: `rule.${draft.wrong.rule}`, params: wrong }] : [{ key: hintKey(app, active), params: active }])],
+    stage: [medal(app), title(app), lines(app), h('div', { class: 'fields' }, session.fields.map(box)), notice(app)],
     act: [
       keep(app, 'pad', active.digits, () => keypad(words, active.digits ? 'digits' : 'letters', false, (k) => app.onKey(k))),
-      keep(app, 'buttons', [last, session.busy], () =>
-        h('div', { class: 'buttons' }, button(last ? words.label(session, 'submit_fields') : words.t('key.next'), 'main', () => app.onKey('enter'), { 'data-focus': 'do-next', disabled: session.busy })),
-      ),
+      keep(app, 'buttons', [last, session.busy], () => h('div', { class: 'buttons' }, button(words.t(doNext), 'main', () => app.onKey('enter'), { 'data-focus': 'do-next', say: doNext, disabled: session.busy }))),
     ],
   };
 }
 
-/** A screen where something secret is typed: masked, and without any sign on the key that was pressed. */
-function secretEntry(command, arg) {
+const mostDots = 24; // of a long code; readers are told the number
+
+/** A screen where something secret is typed: masked, without any sign on the key that was pressed, and never spoken. */
+function secretEntry(command, arg, more = () => []) {
   return (app) => {
     const { words, draft, docs, link } = app;
     const { session, request } = docs;
@@ -197,25 +200,34 @@ function secretEntry(command, arg) {
     };
     const n = draft.secret.length;
     const wrong = draft.wrong && words.t(`rule.${draft.wrong.rule}`, field);
+    const label = `${session.state}.label`;
+    const bounds = hintKey(app, { ...field, name: '' });
     const box = h(
       'div',
-      { class: `field secret active${wrong ? ' wrong' : ''}`, role: 'group', 'aria-label': words.t(`${session.state}.label`) },
-      h('span', { class: 'field-name' }, words.t(`${session.state}.label`)),
-      h('span', { class: 'field-value', role: 'status', 'aria-label': n === 0 ? words.t('entry.empty') : words.t('entry.typed', { n }) }, '●'.repeat(n), h('span', { class: 'caret' })),
-      wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, bounds(app, field)),
+      { class: `field secret active${wrong ? ' wrong' : ''}`, role: 'group', 'aria-label': words.t(label) },
+      h('span', { class: 'field-name' }, words.t(label)),
+      h('span', { class: 'field-value', role: 'status', 'aria-label': n === 0 ? words.t('entry.empty') : words.t('entry.typed', { n }) }, Array.from({ length: Math.min(n, mostDots) }, () => h('span', { class: 'dot' })), h('span', { class: 'caret' })),
+      wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, words.t(bounds, field)),
     );
     const left = request?.await_till && countdown(link, request.await_till, words.t(`${session.state}.left`), words.t(`${session.state}.late`));
     const others = session.commands.filter((c) => c === 'finish');
+    const make = (c, cls, run, more) => {
+      const say = words.labelKey(session, c);
+      return button(words.t(say), cls, run, { say, ...more });
+    };
     return {
-      say: [title(app), lines(app), notice(app), box, left],
+      shape: field.digits ? 'typing' : 'typing letters',
+      say: [{ key: label }, { key: bounds, params: field }],
+      stage: [service(app), medal(app), title(app), lines(app), notice(app), box, left],
       act: [
-        keep(app, 'pad', true, () => keypad(words, 'digits', true, (k) => app.onKey(k))),
-        keep(app, 'buttons', [others, session.busy, n < field.min], () =>
+        keep(app, 'pad', [command, field.digits], () => keypad(words, field.digits ? 'digits' : 'letters', true, (k) => app.onKey(k))),
+        keep(app, 'buttons', [command, others, session.busy, n < field.min], () =>
           h(
             'div',
             { class: 'buttons' },
-            button(words.label(session, command), 'main', () => app.onKey('enter'), { 'data-focus': 'do-send', disabled: session.busy || n < field.min }),
-            others.map((c) => button(words.label(session, c), 'side', () => app.run(c), { 'data-focus': `do-${c}`, disabled: session.busy })),
+            make(command, 'main', () => app.onKey('enter'), { 'data-focus': 'do-send', disabled: session.busy || n < field.min }),
+            more(app),
+            others.map((c) => make(c, 'side', () => app.run(c), { 'data-focus': `do-${c}`, disabled: session.busy })),
           ),
         ),
       ],
@@ -226,35 +238,49 @@ function secretEntry(command, arg) {
 function review(app) {
   const { words, docs } = app;
   const { session } = docs;
-  const rows = session.fields.map((f) => h('div', { class: 'fact' }, h('dt', {}, fieldName(app, f)), h('dd', {}, f.value)));
-  const pin = session.operation === 'prepaid.reset_pin' && h('p', { class: 'small' }, words.t('REVIEW.pin'));
-  return { say: [service(app), title(app), h('dl', { class: 'facts big' }, rows), pin, lines(app), notice(app)], act: [buttons(app)] };
+  const rows = session.fields.map((f) => fact(words.t(fieldKey(app, f)), f.value, 'mono'));
+  const pin = session.operation === 'prepaid.reset_pin' && h('p', { class: 'done-note' }, icon('done'), words.t('REVIEW.pin'));
+  const say = session.fields.flatMap((f) => [{ key: fieldKey(app, f) }, { spell: f.value ?? '' }]);
+  return { say, stage: told(app), act: [h('dl', { class: 'facts ticket big' }, rows), pin, buttons(app)] };
 }
 
+/** Where the request stands: what the journal says of it, never a guess. */
 function working(app) {
   const { words, docs } = app;
-  const stages = [['saved', 'done'], ['sent', 'current'], ['answer', 'next']];
-  const list = h('ol', { class: 'stages' }, stages.map(([name, at]) => h('li', { class: at }, h('span', { class: 'stage-name' }, words.t(`WORKING.stage.${name}`)), h('span', { class: 'stage-at' }, words.t(`WORKING.stage.${at}`)))));
-  return plain(app, [list]);
+  const { request } = docs;
+  if (!request) return plain(app);
+  const saved = request.step > 1 ? 'WORKING.stage.saved.second' : 'WORKING.stage.saved';
+  const sending = request.state === 'sending';
+  const stages = [[saved, 'done'], ['WORKING.stage.sent', sending ? 'current' : 'next'], ['WORKING.stage.answer', 'next']];
+  const list = h('ol', { class: 'stages' }, stages.map(([name, at]) => h('li', { class: at }, h('span', { class: 'stage-mark' }, at === 'done' && icon('done')), h('span', { class: 'stage-name' }, words.t(name)), h('span', { class: 'stage-at' }, words.t(`WORKING.stage.${at}`)))));
+  return { stage: told(app), act: [list, facts(app)], say: [] };
 }
 
 function queued(app) {
   const { words, docs } = app;
-  const until = docs.request?.expires && h('div', { class: 'fact' }, h('dt', {}, words.t('QUEUED.until')), h('dd', {}, words.time(docs.request.expires)));
-  return plain(app, [], [until]);
+  return plain(app, [], [fact(words.t('QUEUED.until'), docs.request?.expires && words.time(docs.request.expires))]);
 }
+
+const staffCode = secretEntry('staff_code', 'code');
+
+// What the customer's page ends with, where the provider wants it back.
+const codeEntry = secretEntry('submit_code', 'code', (app) => app.docs.request?.link?.qr && button(app.words.t('do.back'), 'side', () => { app.draft.empty(); app.draft.coding = false; app.redraw(); }, { 'data-focus': 'do-scan', say: 'do.back' }));
 
 function bindQR(app) {
   const { words, docs, link } = app;
-  const { request } = docs;
+  const { request, session } = docs;
   const code = request?.link?.qr;
+  const wanted = session.commands.includes('submit_code') && session.entry;
+  if (wanted && (app.draft.coding || !code)) return codeEntry(app);
+  const type = wanted && button(words.t('BIND_QR.do.type_code'), 'side', () => { app.draft.coding = true; app.redraw(); }, { 'data-focus': 'do-type-code', say: 'BIND_QR.do.type_code' });
   return {
-    say: [
-      title(app), lines(app), notice(app),
-      request?.link && h('dl', { class: 'facts' }, h('div', { class: 'fact' }, h('dt', {}, words.t('BIND_QR.domain')), h('dd', { class: 'mono' }, request.link.domain))),
+    shape: 'scan',
+    stage: [
+      medal(app), title(app), lines(app), notice(app),
+      request?.link && h('dl', { class: 'facts plate' }, fact(words.t('BIND_QR.domain'), request.link.domain, 'mono')),
       request?.await_till && countdown(link, request.await_till, words.t('BIND_QR.left'), words.t('BIND_QR.late')),
     ],
-    act: [code ? qrCode(code, words.t('BIND_QR.alt')) : h('p', { class: 'notice' }, words.t('BIND_QR.missing')), buttons(app)],
+    act: [code ? h('div', { class: 'code' }, qrCode(code, words.t('BIND_QR.alt'))) : h('p', { class: 'notice' }, words.t('BIND_QR.missing')), wanted && keep(app, 'type', true, () => h('div', { class: 'buttons' }, type)), buttons(app)],
   };
 }
 
@@ -269,15 +295,24 @@ function receipt(app) {
   const { words, docs } = app;
   const { rows, qr } = docs.session.receipt;
   const value = (r) => (r.text ? words.t(r.text) : r.time ? words.dateTime(r.time) : r.value);
+  const spoken = rows.filter((r) => r.text).flatMap((r) => [{ key: r.label }, { key: r.text }]);
   return {
-    say: [title(app), lines(app), h('dl', { class: 'facts' }, rows.map((r) => h('div', { class: r.text ? 'fact whole' : 'fact' }, h('dt', {}, words.t(r.label)), h('dd', {}, value(r)))))],
-    act: [qr && qrCode(qr, words.t('RECEIPT.alt')), buttons(app)],
+    shape: 'scan',
+    say: [...spoken, ...spokenNumber(app)],
+    stage: [medal(app), title(app), lines(app)],
+    act: [
+      h('div', { class: 'receipt' }, h('dl', { class: 'facts' }, rows.map((r) => fact(words.t(r.label), value(r), r.value ? 'mono' : 'whole'))), qr && qrCode(qr, words.t('RECEIPT.alt'))),
+      buttons(app),
+    ],
   };
 }
 
-/** Staff type their code; where the card's issuer is asked instead, there is nothing to type. */
-function verify(app) {
-  return app.docs.session.entry ? secretEntry('staff_code', 'code')(app) : plain(app);
+const goodbye = (app) => ({ shape: 'open', stage: [h('div', { class: 'welcome' }, medal(app), title(app), lines(app))], act: [] });
+
+function outOfService(app) {
+  const { health } = app.docs;
+  const hint = health?.hint && h('p', { class: 'hint' }, h('strong', {}, app.words.t('OUT_OF_SERVICE.staff')), health.hint);
+  return { stage: told(app), act: [facts(app), hint] };
 }
 
 const builders = {
@@ -286,7 +321,7 @@ const builders = {
   OUT_OF_SERVICE: outOfService,
   HOME: home,
   IDENT: ident,
-  VERIFY: verify,
+  VERIFY: (app) => (app.docs.session.entry ? staffCode(app) : plain(app)),
   PIN: secretEntry('submit_pin', 'pin'),
   PIN_AGAIN: secretEntry('submit_pin', 'pin'),
   OTP: secretEntry('submit_otp', 'otp'),

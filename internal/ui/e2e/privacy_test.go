@@ -1,0 +1,276 @@
+//go:build e2e
+
+package e2e_test
+
+import (
+	"bytes"
+	"net/http"
+	"net/http/cookiejar"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/page"
+	"github.com/chromedp/chromedp"
+	"github.com/gorilla/websocket"
+	"github.com/stretchr/testify/require"
+
+	"gardu/internal/txn"
+	"gardu/internal/ui"
+	"gardu/internal/ui/uitest"
+)
+
+// canaries are what the last customer typed and was shown, whole and masked.
+func canaries(r *txn.Request) []string {
+	return []string{"70000000008", "IN00001201001868", "481516", "77314159", "700••••••08", ui.ShortReference(r.ID)}
+}
+
+// TestNothingIsLeftForTheNextCustomer: after a wipe nothing of the last one is in the page, in what
+// scripts can reach, in the memory of the page's scripts, in history, storage or caches, in what the
+// agent tells a screen, or on the glass.
+func TestNothingIsLeftForTheNextCustomer(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, browser(t), layouts[0], func(o *ui.Options) {
+		o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 300 * time.Millisecond, ui.Unresolved: 700 * time.Millisecond}
+		o.Timeouts.StillThere = 500 * time.Millisecond
+	})
+	k.load()
+	k.at(ui.Attract)
+	k.settle()
+	glass, err := chromedp.Run(k.ctx, chromedp.CaptureScreenshot())
+	require.NoError(t, err)
+	for _, end := range []struct {
+		name string
+		last ui.State
+		end  func()
+	}{
+		{"in the middle", ui.Review, func() { k.tap("do-stop") }},
+		{"after a receipt", ui.Receipt, func() { k.tap("do-finish"); k.at(ui.Goodbye) }},
+		{"by walking away", ui.Working, func() {
+			k.engine.Move(k.engine.Last().ID, uitest.Answer(txn.Unknown, txn.Unresolved, txn.ReasonNoReadback))
+			k.wait("the question", `document.querySelector('.overlay')?.dataset.what?.startsWith('STILL_THERE')`)
+		}},
+	} {
+		t.Run(end.name, func(t *testing.T) {
+			k.review(ui.English, txn.PrepaidResetPIN)
+			require.Contains(t, js[string](k, `document.documentElement.outerHTML`), "70000000008", "the canary sings while its owner is there")
+			require.NotContains(t, js[string](k, `document.documentElement.outerHTML`), "481516", "but not of the PIN")
+			require.Contains(t, k.heap(), "70000000008", "and the heap can be searched for it")
+			r := &txn.Request{ID: strings.Repeat("x", 8)}
+			if end.last != ui.Review {
+				k.tap("do-confirm")
+				k.at(ui.Working)
+				r = k.engine.Last()
+			}
+			if end.last == ui.Receipt {
+				k.engine.Move(r.ID, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
+				k.at(ui.Done)
+				k.tap("do-receipt")
+				k.at(ui.Receipt)
+				require.Contains(t, js[string](k, `document.documentElement.outerHTML`), ui.ShortReference(r.ID))
+			}
+			id := js[string](k, `document.querySelector('gardu-app').docs.session.session`)
+			js[bool](k, `window.same = true`)
+			end.end()
+			k.wait("a new page", `window.same === undefined && document.querySelector('main')?.dataset.state === 'ATTRACT'`)
+			k.at(ui.Attract)
+			k.settle()
+
+			now, err := chromedp.Run(k.ctx, chromedp.CaptureScreenshot())
+			require.NoError(t, err)
+			require.True(t, bytes.Equal(glass, now), "the glass is as it was before anybody came")
+			for where, text := range map[string]string{
+				"the document":     js[string](k, `document.documentElement.outerHTML + document.title + location.href + document.referrer + window.name + JSON.stringify(history.state)`),
+				"scripts' reach":   js[string](k, reachable),
+				"the heap":         k.heap(),
+				"cookies":          js[string](k, `document.cookie`),
+				"the agent's word": k.snapshot(),
+			} {
+				for _, c := range append(canaries(r), id) {
+					require.NotContains(t, text, c, where)
+				}
+			}
+			require.Equal(t, "0 0 0 0 0", awaited[string](k, `(async () => [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length, (await caches.keys()).length, (await navigator.serviceWorker.getRegistrations()).length].join(' '))()`))
+			history, err := chromedp.Call(k.ctx, page.GetNavigationHistory, cdp.Empty{})
+			require.NoError(t, err)
+			pages := 0
+			for _, e := range history.Entries {
+				if e.URL != "about:blank" { // the tab's own, before the kiosk
+					pages++
+				}
+			}
+			require.Equal(t, 1, pages, "one page in the history")
+			k.load() // the snapshot above took charge of the screen
+			k.at(ui.Attract)
+		})
+	}
+	k.quietConsole()
+}
+
+// reachable walks over everything that a script could get at from the window and the page's own elements.
+const reachable = `(() => {
+	const seen = new Set(), found = [];
+	const walk = (v, depth) => {
+		if (typeof v === 'string') { found.push(v); return; }
+		if (v === null || (typeof v !== 'object' && typeof v !== 'function') || seen.has(v) || depth > 8 || seen.size > 60000) return;
+		seen.add(v);
+		if (v instanceof Map || v instanceof Set) for (const x of v) walk(x, depth + 1);
+		for (const key of Reflect.ownKeys(v)) {
+			let x;
+			try { x = v[key]; } catch { continue; }
+			found.push(String(key));
+			walk(x, depth + 1);
+		}
+	};
+	walk(window, 0);
+	for (const e of document.querySelectorAll('*')) walk(e, 0);
+	return found.join('\n');
+})()`
+
+// heap is everything that the page's scripts have in memory after a collection, as text.
+func (k *kiosk) heap() string {
+	k.t.Helper()
+	var b strings.Builder
+	ctx, chunks := k.ctx, make(chan struct{})
+	events := chromedp.Events(ctx, heapprofiler.AddHeapSnapshotChunk)
+	go func() {
+		defer close(chunks)
+		for e, err := range events {
+			if err != nil {
+				return
+			}
+			b.WriteString(e.Chunk)
+			if strings.HasSuffix(strings.TrimSpace(e.Chunk), "]}") {
+				return
+			}
+		}
+	}()
+	_, err := chromedp.Call(ctx, heapprofiler.CollectGarbage, cdp.Empty{})
+	require.NoError(k.t, err)
+	_, err = chromedp.Call(ctx, heapprofiler.TakeHeapSnapshot, heapprofiler.TakeHeapSnapshotParams{})
+	require.NoError(k.t, err)
+	select {
+	case <-chunks:
+	case <-time.After(30 * time.Second):
+		k.t.Fatal("the heap's picture has no end")
+	}
+	require.Greater(k.t, b.Len(), 100_000)
+	return b.String()
+}
+
+// snapshot is what the agent tells a screen that comes anew: its whole state.
+func (k *kiosk) snapshot() string {
+	k.t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(k.t, err)
+	client := &http.Client{Jar: jar, Timeout: 10 * time.Second}
+	ticket, err := k.server.IssueTicket()
+	require.NoError(k.t, err)
+	req, err := http.NewRequestWithContext(k.t.Context(), http.MethodGet, "http://"+k.addr+"/?ticket="+ticket, nil)
+	require.NoError(k.t, err)
+	answer, err := client.Do(req)
+	require.NoError(k.t, err)
+	defer func() { _ = answer.Body.Close() }()
+	var body bytes.Buffer
+	_, err = body.ReadFrom(answer.Body)
+	require.NoError(k.t, err)
+	token := regexp.MustCompile(`name="gardu-page" content="([^"]+)"`).FindStringSubmatch(body.String())
+	require.Len(k.t, token, 2)
+	dialer := websocket.Dialer{Jar: jar, Subprotocols: []string{ui.Subprotocol}}
+	ws, hello, err := dialer.DialContext(k.t.Context(), "ws://"+k.addr+"/ws", http.Header{"Origin": {"http://" + k.addr}})
+	require.NoError(k.t, err)
+	defer func() { _ = hello.Body.Close(); _ = ws.Close() }()
+	require.NoError(k.t, ws.WriteJSON(map[string]string{"type": "hello", "token": token[1], "lang": "id"}))
+	var all strings.Builder
+	for {
+		require.NoError(k.t, ws.SetReadDeadline(time.Now().Add(time.Second)))
+		_, frame, err := ws.ReadMessage()
+		if err != nil {
+			break // a second of silence: it has said everything
+		}
+		all.Write(frame)
+	}
+	require.Contains(k.t, all.String(), `"type":"snapshot"`)
+	require.Contains(k.t, all.String(), `"ATTRACT"`)
+	return body.String() + all.String()
+}
+
+// TestLostAgentLeavesNothingTyped: nobody can end a session while the agent is silent, so what was
+// typed goes at once, also where it is no secret; after a minute the screen sends for staff.
+func TestLostAgentLeavesNothingTyped(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, browser(t), layouts[1], short)
+	k.load()
+	k.start(ui.English, txn.FinpayResetPIN)
+	k.tap("do-agree")
+	k.at(ui.Ident)
+	k.keys("0812345678")
+	require.Contains(t, js[string](k, `document.documentElement.outerHTML`), "0812345678")
+	k.stop()
+	k.wait("the overlay", `document.querySelector('.overlay')?.dataset.what?.startsWith('AGENT_LOST')`)
+	require.NotContains(t, js[string](k, `document.documentElement.outerHTML`), "0812345678")
+	require.NotContains(t, js[string](k, `JSON.stringify(document.querySelector('gardu-app').draft.values)`), "0812345678")
+	require.True(t, js[bool](k, `['main', '.foot', '.banner'].every((q) => document.querySelector(q).inert)`), "input is frozen")
+	k.press("0812")
+	require.NotContains(t, js[string](k, `document.querySelector('main').textContent`), "0812")
+	if testing.Short() {
+		return
+	}
+	k.waitFor(70*time.Second, "staff help", `document.querySelector('.overlay').dataset.what.startsWith('AGENT_LOST.staff')`)
+	k.lang = ui.English
+	k.shot("51-agent-lost-staff")
+}
+
+// TestReconnect: a connection that breaks costs nothing but a moment. What happened meanwhile is shown,
+// a command that got lost is said again, and the page is not loaded anew.
+func TestReconnect(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, browser(t), layouts[0], short)
+	k.load()
+	k.at(ui.Attract)
+	js[bool](k, `window.same = true`)
+	k.start(ui.English, txn.FinpayUnbind)
+	k.wires.cut()
+	k.identify(txn.FinpayUnbind) // the tap may come before the connection does
+	k.at(ui.Review)
+	release := k.engine.Hold("Accept")
+	k.tap("do-confirm")
+	k.wait("saving", `document.querySelector('main').dataset.state === 'SUBMIT'`)
+	k.wires.cut()
+	release()
+	k.at(ui.Working)
+	id := k.engine.Last().ID
+	require.Equal(t, 1, k.engine.Count("Accept"), "stored once")
+	k.engine.Move(id, uitest.Send)
+	k.wires.cut()
+	k.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+	k.at(ui.OTP)
+	k.keys("6969")
+	k.wires.cut()
+	k.keys("69")
+	k.wait("six digits", `document.querySelectorAll('.dot').length === 6`)
+	k.tap("do-send")
+	k.at(ui.Working)
+	require.Equal(t, "696969", string(k.engine.Secret(id).Bytes()))
+	require.Equal(t, 1, k.engine.Count("Supply"))
+	k.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
+	k.wires.cut()
+	k.at(ui.Done)
+	require.True(t, js[bool](k, `window.same`), "it is still the same page")
+	k.leave()
+	require.Empty(t, strings.Join(filter(k.said(), "WebSocket"), "\n"), "nothing but the browser's own word for the cut connections")
+}
+
+// filter leaves out what contains a word.
+func filter(lines []string, without string) []string {
+	var rest []string
+	for _, l := range lines {
+		if !strings.Contains(l, without) {
+			rest = append(rest, l)
+		}
+	}
+	return rest
+}
