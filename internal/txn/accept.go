@@ -60,8 +60,8 @@ func (e *Engine) admit(p *Policy, customer string, now time.Time) (old, open *en
 	case !replaceable(old):
 		return nil, old, nil
 	}
-	if until := e.ix.cooldown[coolKey(customer, p.Operation)]; until.After(now) {
-		return nil, nil, &CooldownError{e.clock.shown(until)}
+	if c := e.ix.cooldown[coolKey(customer, p.Operation)]; c.until.After(now) {
+		return nil, nil, &CooldownError{e.clock.shown(c.until), c.refused}
 	}
 	ofCustomer, ofKiosk := e.ix.count(customer, now)
 	if ofCustomer >= e.limits.CustomerHour {

@@ -146,6 +146,7 @@ var advice = map[Reason]Advice{
 	ReasonNotAllowed:    {"This feature is not open to this bank or this customer; nothing changed.", "If it happens to every customer, ask the provider to open the feature for the bank."},
 	ReasonMisconfigured: {"The provider does not accept this branch's settings; nothing changed.", doSettings},
 	ReasonOTPBlocked:    {"The one-time password is blocked after too many wrong ones; nothing changed.", "The customer begins again later, or turns to the provider."},
+	ReasonOTPLimit:      {"The one-time password was wrong as often as the kiosk allows; nothing changed.", "The customer begins again: the first call sends a new one."},
 	ReasonOTPExpired:    {"The one-time password was too old; nothing changed.", "The customer begins again: the first call sends a new one."},
 	ReasonAlreadyLinked: {"The account was linked before; there was nothing to do.", "Nothing."},
 	ReasonNotLinked:     {"The account is not linked; there was nothing to undo.", "Nothing."},

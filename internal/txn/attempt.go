@@ -117,6 +117,10 @@ func (r *Request) triedAgain() bool {
 	return false
 }
 
+// OTPTriesLeft is how many one-time passwords the customer may still bring, by our
+// own limit; the provider may have a lower one.
+func (r *Request) OTPTriesLeft() int { return max(0, maxOTPTries-r.otpTries()) }
+
 // otpTries is how many one-time passwords of the present step were refused.
 func (r *Request) otpTries() int {
 	n := 0

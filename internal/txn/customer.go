@@ -74,6 +74,28 @@ func (e *Engine) Cancel(ctx context.Context, id string, why Reason) (*Request, e
 	return r.Clone(), nil
 }
 
+// Unresolved is the id of a request of the customer for the operation whose result
+// nobody could find out, or empty. A new one may do the same a second time.
+func (e *Engine) Unresolved(op Operation, fields map[string]string) string {
+	of := e.offers[op]
+	if of == nil {
+		return ""
+	}
+	customer := of.Policy.Customer(fields)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var newest *entry
+	for _, en := range e.ix.unres {
+		if en.op == op && en.customer == customer && (newest == nil || en.seq > newest.seq) {
+			newest = en
+		}
+	}
+	if newest == nil {
+		return ""
+	}
+	return newest.id
+}
+
 // take claims an open request that is idle and fits.
 func (e *Engine) take(ctx context.Context, id string, fits func(*entry) bool) (*Request, *entry, error) {
 	e.mu.Lock()

@@ -287,7 +287,7 @@ func TestUnbindingIsOneRequestWithTwoSteps(t *testing.T) {
 			supply(t, b, r.ID, "000002")
 			got := supply(t, b, r.ID, "000003")
 			require.Equal(t, txn.Rejected, got.State)
-			require.Equal(t, txn.ReasonOTPBlocked, got.Reason)
+			require.Equal(t, txn.ReasonOTPLimit, got.Reason)
 			_, err := b.engine.Supply(t.Context(), r.ID, secret.Clone([]byte("123456")))
 			require.ErrorIs(t, err, txn.ErrTooLate)
 		})

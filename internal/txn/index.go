@@ -127,18 +127,25 @@ func (k *keeps) Pop() any {
 // records themselves, so it cannot disagree with them for longer than a run.
 // The engine's mutex guards it.
 type index struct {
-	seqs     map[string]uint64    // id → seq of every record kept
-	keys     map[string]keyed     // request key → request
-	open     map[string]*entry    // id → open request
-	line     map[string][]*entry  // customer → open requests in order
-	wakes    wakes                // open requests that are not busy
-	cooldown map[string]time.Time // customer + operation → until
-	swept    time.Time            // when cooldown was last rid of what is over
-	recent   []stamp              // accepted within the last hour, in order, from first on
+	seqs     map[string]uint64   // id → seq of every record kept
+	keys     map[string]keyed    // request key → request
+	open     map[string]*entry   // id → open request
+	line     map[string][]*entry // customer → open requests in order
+	wakes    wakes               // open requests that are not busy
+	cooldown map[string]cooldown // customer + operation → what runs
+	swept    time.Time           // when cooldown was last rid of what is over
+	recent   []stamp             // accepted within the last hour, in order, from first on
 	first    int
 	counts   map[string]int    // customer → how many of recent
 	kept     keeps             // finished or unresolved
 	unres    map[string]*entry // id → unresolved request
+}
+
+// cooldown is until when a customer may not ask again, and whether the request that
+// brought it was refused.
+type cooldown struct {
+	until   time.Time
+	refused bool
 }
 
 type stamp struct {
@@ -149,7 +156,7 @@ type stamp struct {
 func newIndex() index {
 	return index{
 		seqs: map[string]uint64{}, keys: map[string]keyed{}, open: map[string]*entry{},
-		line: map[string][]*entry{}, cooldown: map[string]time.Time{},
+		line: map[string][]*entry{}, cooldown: map[string]cooldown{},
 		counts: map[string]int{}, unres: map[string]*entry{},
 	}
 }
@@ -158,9 +165,9 @@ func newIndex() index {
 func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 	x.seqs[r.ID] = r.Seq
 	x.keys[r.Key] = keyed{id: r.ID, content: digestOf(r.Content)}
-	cooldown := m.on(r.Cooldown)
-	if cooldown.After(x.cooldown[coolKey(r.Customer, r.Operation)]) {
-		x.cooldown[coolKey(r.Customer, r.Operation)] = cooldown
+	cool := cooldown{m.on(r.Cooldown), r.State == Rejected}
+	if cool.until.After(x.cooldown[coolKey(r.Customer, r.Operation)].until) {
+		x.cooldown[coolKey(r.Customer, r.Operation)] = cool
 	}
 	e := x.open[r.ID]
 	if e == nil {
@@ -185,8 +192,8 @@ func (x *index) put(r *Request, p *Policy, t Timing, m moment) *entry {
 		} else {
 			x.unkeep(e)
 		}
-		if cooldown.After(k.until) {
-			k.until = cooldown
+		if cool.until.After(k.until) {
+			k.until = cool.until
 		}
 		heap.Push(&x.kept, k)
 		return nil
@@ -347,7 +354,7 @@ func (x *index) sweep(now time.Time) {
 		return
 	}
 	x.swept = now
-	maps.DeleteFunc(x.cooldown, func(_ string, until time.Time) bool { return !until.After(now) })
+	maps.DeleteFunc(x.cooldown, func(_ string, c cooldown) bool { return !c.until.After(now) })
 	x.count("", now)
 }
 

@@ -134,6 +134,45 @@ func TestAnActOfWhichTheJournalDoesNotKnowIsSettledByItself(t *testing.T) {
 	}
 }
 
+func TestTheScreenLearnsOfAnUnresolvedRequest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, r := doubtful(t, txn.FinpayResetPIN)
+		defer b.halt()
+		fields := map[string]string{"phoneNo": alice}
+		require.Empty(t, b.engine.Unresolved(txn.FinpayResetPIN, fields), "still open, which stands in the way anyhow")
+		b.after(16*time.Minute, r.ID)
+		b.restart()
+		require.Equal(t, r.ID, b.engine.Unresolved(txn.FinpayResetPIN, fields))
+		require.Empty(t, b.engine.Unresolved(txn.FinpayBind, fields))
+		require.Empty(t, b.engine.Unresolved(txn.FinpayResetPIN, map[string]string{"phoneNo": bob}))
+		require.Empty(t, b.engine.Unresolved("no.such", fields))
+		_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Rejected)
+		require.NoError(t, err)
+		require.Empty(t, b.engine.Unresolved(txn.FinpayResetPIN, fields))
+	})
+}
+
+func TestACooldownSaysWhetherItCameOfARefusal(t *testing.T) {
+	for _, a := range []txn.Answer{
+		{Outcome: txn.HasSucceeded, HTTPStatus: 200, Cooldown: time.Hour},
+		{Outcome: txn.WasRejected, Reason: txn.ReasonTooMany, HTTPStatus: 403, Cooldown: time.Hour},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := newBench(t)
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.submit = func(context.Context, txn.Call) txn.Answer { return a } })
+			b.get(b.ask(txn.FinpayResetPIN, "k", alice).ID)
+			for range 2 {
+				err := b.engine.Preview(t.Context(), txn.FinpayResetPIN, map[string]string{"phoneNo": alice})
+				var cool *txn.CooldownError
+				require.ErrorAs(t, err, &cool)
+				require.Equal(t, a.Outcome == txn.WasRejected, cool.Refused)
+				b.restart()
+			}
+		})
+	}
+}
+
 func TestAnActOnABrokenRecordSaysSo(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, r := doubtful(t, txn.FinpayResetPIN)

@@ -189,7 +189,10 @@ func (e *OpenError) Error() string {
 }
 
 // CooldownError says that the customer asked too recently.
-type CooldownError struct{ Until time.Time }
+type CooldownError struct {
+	Until   time.Time
+	Refused bool // the provider refused that earlier request
+}
 
 func (e *CooldownError) Error() string {
 	return "this customer asked too recently; wait until " + e.Until.Format(time.RFC3339)

@@ -50,7 +50,8 @@ const (
 	ReasonBlocked       Reason = "blocked"        // card or account blocked, dormant, suspended, expired
 	ReasonNotAllowed    Reason = "not_allowed"    // this feature is not open to this bank or customer
 	ReasonMisconfigured Reason = "misconfigured"  // merchant, bank or header not accepted: the branch's settings
-	ReasonOTPBlocked    Reason = "otp_blocked"    //
+	ReasonOTPBlocked    Reason = "otp_blocked"    // by the provider
+	ReasonOTPLimit      Reason = "otp_limit"      // wrong as often as we allow
 	ReasonOTPExpired    Reason = "otp_expired"    //
 	ReasonAlreadyLinked Reason = "already_linked" // nothing to bind
 	ReasonNotLinked     Reason = "not_linked"     // nothing to unbind

@@ -50,7 +50,8 @@ var submitted = []transition{
 
 	{WasRejected, "an earlier call of this step may have arrived: a no to a repeat says nothing about it", repeated, stayInDoubt},
 	{WasRejected, "the OTP was wrong, and there are tries and time left", mayTryOTP, awaitOTPAgain},
-	{WasRejected, "the OTP was wrong once too often, or too late", wrongOTP, blockOTP},
+	{WasRejected, "the OTP was wrong, and its time is over", lateOTP, rejectLateOTP},
+	{WasRejected, "the OTP was wrong once too often", wrongOTP, rejectOTP},
 	{WasRejected, "otherwise", always, reject},
 
 	{HasSucceeded, "always", always, succeed},
@@ -96,8 +97,11 @@ func wait(s *settling) {
 
 func refuseOffline(s *settling) { closeAs(s.r, Cancelled, ReasonOfflineRefused, s.now) }
 func reject(s *settling)        { closeAs(s.r, Rejected, s.a.Reason, s.now) }
-func blockOTP(s *settling)      { closeAs(s.r, Rejected, ReasonOTPBlocked, s.now) }
 func succeed(s *settling)       { closeAs(s.r, Succeeded, s.a.Reason, s.now) }
+
+func lateOTP(s *settling) bool  { return wrongOTP(s) && !s.now.Before(s.r.AwaitTill) }
+func rejectLateOTP(s *settling) { closeAs(s.r, Rejected, ReasonOTPExpired, s.now) }
+func rejectOTP(s *settling)     { closeAs(s.r, Rejected, ReasonOTPLimit, s.now) }
 
 func expire(s *settling) {
 	why := ReasonWaitedTooLong
