@@ -12,6 +12,7 @@ import (
 
 	"gardu/internal/config"
 	"gardu/internal/secret"
+	"gardu/internal/ui"
 )
 
 // staffList checks the codes by which branch staff confirm a card and a person.
@@ -33,12 +34,12 @@ type staffMember struct {
 const (
 	staffTries  = 5
 	staffWindow = 15 * time.Minute
-	staffDigits = 8
+	staffDigits = ui.StaffCodeMin
 )
 
 var (
 	errStaffCode   = errors.New("this staff code is not known")
-	errStaffLocked = errors.New("too many wrong staff codes; wait a quarter of an hour")
+	errStaffLocked = fmt.Errorf("%w; wait a quarter of an hour", ui.ErrStaffLocked)
 )
 
 // readStaff reads the staff file: TOML, [[staff]] with id and code. It is a
@@ -64,8 +65,8 @@ func readStaff(path string, log *slog.Logger) (*staffList, error) {
 		switch {
 		case m.ID == "" || seen[m.ID]:
 			return nil, &config.Error{File: path, Key: "staff.id", Err: fmt.Errorf("id %q is empty or twice there", m.ID), Hint: "give each member of staff an id of their own"}
-		case len(c) < staffDigits || !allDigits(c):
-			return nil, &config.Error{File: path, Key: "staff.code", Err: fmt.Errorf("the code of %s is not %d digits or more", m.ID, staffDigits), Hint: "give a longer code"}
+		case len(c) < staffDigits || len(c) > ui.StaffCodeMax || !allDigits(c):
+			return nil, &config.Error{File: path, Key: "staff.code", Err: fmt.Errorf("the code of %s does not have %d to %d digits", m.ID, staffDigits, ui.StaffCodeMax), Hint: "give it a code that the screen can take"}
 		}
 		for _, o := range l.staff {
 			if o.code.Equal(secret.New(c)) {

@@ -34,9 +34,9 @@ func FinpayFields() []txn.Field {
 }
 
 // FinpayOTP returns the one-time password of an unbinding's second call. The
-// document allows 1 to 8 digits; fewer than 4 have not been seen.
+// document allows 1 to 8 digits (docs/providers.md, Finpay, Account Unbinding).
 func FinpayOTP() txn.Field {
-	return txn.Field{Name: "otp", Min: 4, Max: 8, Digits: true}
+	return txn.Field{Name: "otp", Min: 1, Max: 8, Digits: true}
 }
 
 // FinpayCode returns the code that a binding's page ends with (SNAP standard,

@@ -6,6 +6,7 @@ package ui
 import (
 	"context"
 	"errors"
+	"syscall"
 	"time"
 
 	"gardu/internal/txn"
@@ -25,6 +26,7 @@ func (d *desk) doFields(c *command) *Result {
 				return &Result{Code: codeField, Field: field.Field.Name, Rule: string(field.Rule)}
 			}
 			d.s.fields, d.s.verifiedBy, d.s.staffTries = fields, "", 0
+			d.s.unresolved = engine.Unresolved(op, fields)
 			if err != nil {
 				return d.refuse(err)
 			}
@@ -68,15 +70,23 @@ func (d *desk) verifyCard(id string) {
 
 // doConfirm offers to wait where the link is known to be down, and else submits.
 func (d *desk) doConfirm(c *command) *Result {
-	if p := d.policy(d.s.op); p != nil && p.HoldOffline && d.linkDown(p) && !d.s.agreed {
+	p := d.policy(d.s.op)
+	switch {
+	case p == nil || !p.HoldOffline || !d.linkDown(p):
+	case d.linkWord(p) == linkStops:
+		d.dropPIN()
+		d.fail(reasonUnavailable)
+		return refusal(codeOffline)
+	case !d.s.agreed:
 		d.show(OfferQueue)
+		d.s.reason = d.linkCause(p)
 		return &success
 	}
 	return d.submit(c)
 }
 
 func (d *desk) doHold(c *command) *Result {
-	d.s.agreed = true
+	d.s.agreed, d.s.reason = true, ""
 	return d.submit(c)
 }
 
@@ -148,19 +158,26 @@ func (d *desk) refuse(err error) *Result {
 		return refusal(codeOpen)
 	case errors.As(err, &cool):
 		d.show(Cooldown)
-		d.s.until = cool.Until
+		d.s.until, d.s.scope = cool.Until, ""
+		if cool.Refused {
+			d.s.scope = "refused"
+		}
 		return refusal(codeCooldown)
 	case errors.As(err, &limit):
 		d.show(Limit)
 		d.s.until, d.s.scope = limit.Until, limit.Scope
 		return refusal(codeLimit)
 	case errors.Is(err, txn.ErrOffline):
-		d.fail(string(txn.ReasonOfflineRefused))
+		why := string(txn.ReasonOfflineRefused)
+		if p := d.policy(d.s.op); p != nil && d.linkDown(p) && d.linkCause(p) != "" {
+			why = reasonUnavailable // it is not the connection
+		}
+		d.fail(why)
 		return refusal(codeOffline)
 	case errors.Is(err, txn.ErrDisabled), errors.Is(err, txn.ErrUnknownOperation):
 		d.fail("disabled")
 		return refusal(codeDisabled)
-	case errors.Is(err, txn.ErrFull):
+	case errors.Is(err, txn.ErrFull), errors.Is(err, syscall.ENOSPC):
 		d.show(Full)
 		return refusal(codeFull)
 	case errors.Is(err, txn.ErrStoreUnknown):
@@ -173,6 +190,11 @@ func (d *desk) refuse(err error) *Result {
 	case errors.Is(err, txn.ErrStopped):
 		d.fail("stopping")
 		return refusal(codeStopping)
+	}
+	if errors.Is(err, txn.ErrNotStored) {
+		d.log.Error("request not stored", "session", d.s.id, "operation", string(d.s.op), "error", err)
+		d.fail("not_stored")
+		return refusal(codeNotStored)
 	}
 	d.log.Error("request not taken", "session", d.s.id, "operation", string(d.s.op), "error", err)
 	d.fail("internal")

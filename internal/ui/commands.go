@@ -20,6 +20,7 @@ const (
 	codeField        = "field"    // field and rule say what to mend
 	codePINMismatch  = "pin_mismatch"
 	codeStaffRefused = "staff_refused"
+	codeStaffLocked  = "staff_locked" // no staff code is taken for a while
 	codeVerify       = "not_verified" // the provider did not confirm what was entered; the screen says why
 	codeOpen         = "open"         // the customer's earlier request is shown
 	codeCooldown     = "cooldown"
@@ -27,6 +28,7 @@ const (
 	codeOffline      = "offline"
 	codeDisabled     = "disabled"
 	codeFull         = "full"
+	codeNotStored    = "not_stored" // the journal did not take it
 	codeTooLate      = "too_late"
 	codeUnsure       = "unsure" // the journal did not say whether it stored it
 	codeStopping     = "stopping"
@@ -161,7 +163,7 @@ func (d *desk) doStart(*command) *Result {
 func (d *desk) doChoose(c *command) *Result {
 	p := d.policy(txn.Operation(c.args["operation"]))
 	switch {
-	case p == nil, !p.Enabled:
+	case p == nil, !d.offered(p):
 		return refusal(codeDisabled)
 	case d.linkWord(p) == linkStops:
 		return refusal(codeOffline) // HOME already says why
@@ -250,6 +252,11 @@ func (d *desk) doStaff(c *command) *Result {
 				d.log.Info("staff confirmed card and person", "session", d.s.id, "staff", id)
 				d.advance()
 				return &success
+			}
+			if errors.Is(err, ErrStaffLocked) {
+				d.log.Warn("staff codes are closed for a while", "session", d.s.id)
+				d.fail("staff_locked")
+				return refusal(codeStaffLocked)
 			}
 			d.s.staffTries++
 			d.log.Warn("staff code refused", "session", d.s.id, "tries", d.s.staffTries)

@@ -74,10 +74,11 @@ type session struct {
 	pin        *secret.Value
 	key        string // idempotency key of the request to come
 	agreed     bool   // the customer agreed that it waits
+	unresolved string // the id of an earlier one for the same whose result nobody knows
 
 	reason string    // why, on screens without a request
 	until  time.Time // of COOLDOWN and LIMIT
-	scope  string    // of LIMIT
+	scope  string    // of LIMIT; of COOLDOWN "refused" where a refusal brought it
 
 	request *txn.Request
 	changes int  // how many changes of it have been seen

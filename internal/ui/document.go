@@ -85,6 +85,7 @@ type requestDoc struct {
 	Reference string        `json:"reference"`
 	Customer  string        `json:"customer"` // masked
 	Step      int           `json:"step"`
+	TriesLeft int           `json:"tries_left,omitempty"` // one-time passwords that may still be brought, while one is awaited
 	Created   int64         `json:"created"`
 	Expires   int64         `json:"expires,omitempty"`    // only while queued
 	AwaitTill int64         `json:"await_till,omitempty"` // only while the customer has something to do
@@ -112,6 +113,7 @@ type linkState struct {
 	Held     bool       `json:"held,omitempty"`
 	Reason   txn.Reason `json:"reason,omitempty"`
 	Since    int64      `json:"since,omitempty"`
+	NextTry  int64      `json:"next_try,omitempty"` // while it is not up
 }
 
 type cooldownDoc struct {
@@ -163,6 +165,10 @@ func (d *desk) sessionDoc() *sessionDoc {
 		doc.Menu = d.menu()
 	case Ident, Review:
 		doc.Fields = fieldDocs(p, s.fields)
+		if s.state == Review && s.unresolved != "" {
+			doc.Params = map[string]string{"earlier": ShortReference(s.unresolved)}
+			doc.Lines = append([]string{string(Review) + ".doubt"}, doc.Lines...)
+		}
 	case PIN, PINAgain:
 		if p != nil && p.Secret != nil {
 			doc.Entry = fieldOf(*p.Secret, "")
@@ -171,12 +177,16 @@ func (d *desk) sessionDoc() *sessionDoc {
 		if !d.needsStaff() {
 			break
 		}
-		doc.Entry = &fieldDoc{Name: "code", Min: 4, Max: 12, Digits: true}
+		doc.Entry = &fieldDoc{Name: "code", Min: StaffCodeMin, Max: StaffCodeMax, Digits: true}
 	case OfferQueue:
 		if p != nil {
 			doc.Params = map[string]string{"minutes": strconv.Itoa(int(p.Wait / time.Minute))}
 		}
 	case OTP, OTPBad:
+		doc.Params = map[string]string{"tries": strconv.Itoa(s.request.OTPTriesLeft())}
+		if s.state == OTPBad {
+			doc.Lines = append(doc.Lines, string(OTPBad)+".tries")
+		}
 		if p := d.policy(s.request.Operation); p != nil && p.OTP != nil {
 			doc.Entry = fieldOf(*p.OTP, "")
 		}
@@ -212,7 +222,7 @@ func fieldDocs(p *txn.Policy, values map[string]string) []fieldDoc {
 func (d *desk) words(st State) (title string, lines []string) {
 	op, why, variant := string(d.s.op), d.s.reason, d.s.scope
 	if r := d.s.request; r != nil {
-		op, why, variant = string(r.Operation), string(r.Reason), requestVariant(r)
+		op, why, variant = string(r.Operation), string(r.Reason), d.requestVariant(r)
 	}
 	switch {
 	case st == OutOfService:
@@ -220,7 +230,7 @@ func (d *desk) words(st State) (title string, lines []string) {
 	case st == Verify && !d.needsStaff():
 		variant = "card"
 	}
-	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", why, op)}
+	keys := []string{textKey(st, "body", variant, why, op), reasonKey(st, txn.Reason(why)), textKey(st, "note", variant, why, op)}
 	switch st {
 	case Working, OTP, OTPBad, OTPExpired, OTPLocked, BindQR:
 		keys[1] = "" // the screen itself says it, or it is over
@@ -236,7 +246,7 @@ func (d *desk) words(st State) (title string, lines []string) {
 }
 
 // requestVariant tells apart what one screen says of different requests.
-func requestVariant(r *txn.Request) string {
+func (d *desk) requestVariant(r *txn.Request) string {
 	switch r.State {
 	case txn.Queued:
 		if r.EverSent() {
@@ -248,7 +258,11 @@ func requestVariant(r *txn.Request) string {
 		if r.Await == "" {
 			return "pending"
 		}
-	case txn.InDoubt, txn.Succeeded, txn.Rejected, txn.Expired, txn.Cancelled, txn.Unresolved:
+	case txn.InDoubt:
+		if p := d.policy(r.Operation); p == nil || !p.Readback {
+			return "unasked"
+		}
+	case txn.Succeeded, txn.Rejected, txn.Expired, txn.Cancelled, txn.Unresolved:
 	}
 	return ""
 }
@@ -329,16 +343,47 @@ func (d *desk) linkWord(p *txn.Policy) string {
 	switch {
 	case !d.linkDown(p):
 		return linkOK
-	case p.HoldOffline:
+	case p.HoldOffline && !d.hopeless(p):
 		return linkWaits
 	}
 	return linkStops
 }
 
+// reasonUnavailable is why nothing is kept for a provider for which waiting would be
+// of no use.
+const reasonUnavailable = "provider_unavailable"
+
+// hopeless reports whether a request for a provider would only wait to be dropped: a
+// person has to mend something first, or the provider is not tried before the
+// request's time is over.
+func (d *desk) hopeless(p *txn.Policy) bool {
+	l := d.links[p.Provider]
+	return l.Held || time.Until(l.NextTry) >= p.Wait
+}
+
+// linkCause is why a provider that is not up cannot be asked, where it is not the
+// connection; a variant of texts.
+func (d *desk) linkCause(p *txn.Policy) string {
+	switch l := d.links[p.Provider]; l.Reason {
+	case "", txn.ReasonLinkDown, txn.ReasonNoAnswer:
+		return ""
+	case txn.ReasonThrottled, txn.ReasonLinkUntrusted:
+		return string(l.Reason)
+	default:
+		return "provider"
+	}
+}
+
+// offered reports whether an operation can be chosen: one that staff confirm needs
+// somebody who knows the staff.
+func (d *desk) offered(p *txn.Policy) bool {
+	return p.Enabled && (!p.StaffVerify || d.staff != nil)
+}
+
 func (d *desk) menu() []menuDoc {
 	var items []menuDoc
 	for i := range d.policies {
-		if p := &d.policies[i]; p.Enabled {
+		if p := &d.policies[i]; d.offered(p) {
 			items = append(items, menuDoc{p.Operation, d.linkWord(p)})
 		}
 	}
@@ -362,6 +407,9 @@ func (d *desk) requestDoc() *requestDoc {
 	}
 	if r.State == txn.Pending && r.Await != "" {
 		doc.AwaitTill = d.clock.at(r.AwaitTill)
+	}
+	if r.Await == txn.AwaitOTP {
+		doc.TriesLeft = r.OTPTriesLeft()
 	}
 	if d.s.state == BindQR && d.s.overlay == "" {
 		doc.Link = &linkDoc{r.Data[txn.DataLinkDomain], d.linkQR(r.Data[txn.DataLinkURL])}
@@ -391,7 +439,7 @@ func (d *desk) networkDoc() *networkDoc {
 	doc := &networkDoc{Works: []txn.Operation{}, Waits: []txn.Operation{}, Stops: []txn.Operation{}, Links: []linkState{}}
 	for i := range d.policies {
 		p := &d.policies[i]
-		if !p.Enabled {
+		if !d.offered(p) {
 			continue
 		}
 		switch d.linkWord(p) {
@@ -405,10 +453,18 @@ func (d *desk) networkDoc() *networkDoc {
 	}
 	doc.Offline = len(doc.Waits)+len(doc.Stops) > 0
 	for _, l := range d.links {
-		doc.Links = append(doc.Links, linkState{l.Provider, l.Known, l.Up, l.Held, l.Reason, d.clock.at(l.Since)})
+		doc.Links = append(doc.Links, d.linkState(l))
 	}
 	slices.SortFunc(doc.Links, func(a, b linkState) int { return strings.Compare(a.Provider, b.Provider) })
 	return doc
+}
+
+func (d *desk) linkState(l txn.Link) linkState {
+	s := linkState{Provider: l.Provider, Known: l.Known, Up: l.Up, Held: l.Held, Reason: l.Reason, Since: d.clock.at(l.Since)}
+	if l.Known && !l.Up && !l.NextTry.IsZero() {
+		s.NextTry = d.clock.at(l.NextTry)
+	}
+	return s
 }
 
 func (d *desk) cooldownDoc() *cooldownDoc {
@@ -428,5 +484,13 @@ func (d *desk) healthDoc() *healthDoc {
 	if why == "" {
 		return &healthDoc{OK: true}
 	}
-	return &healthDoc{Reason: why, Hint: d.health.Hint}
+	// English is the language of the agent's own hints, which know more of the case.
+	hint := d.health.Hint
+	if key := textKey(OutOfService, "hint", why, "other"); hint == "" || d.s.lang != English {
+		hint = say(d.s.lang, key)
+	}
+	if why == "starting" {
+		hint = "" // it is over in a moment
+	}
+	return &healthDoc{Reason: why, Hint: hint}
 }

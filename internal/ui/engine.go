@@ -19,6 +19,9 @@ type Taker interface {
 	Accept(ctx context.Context, n txn.New) (*txn.Request, error)
 	// Preview has the same errors and stores nothing.
 	Preview(ctx context.Context, op txn.Operation, fields map[string]string) error
+	// Unresolved is the id of the customer's earlier request for the operation whose
+	// result nobody could find out, or empty. It must not wait for a disk.
+	Unresolved(op txn.Operation, fields map[string]string) string
 	// Verify has the provider confirm what was entered, where the policy demands it
 	// (CardVerify), and returns the proof for New.VerifiedBy. It has the errors of
 	// Preview, and *txn.VerifyError for anything but a yes. It stores nothing.
@@ -55,10 +58,19 @@ type Engine interface {
 	Teller
 }
 
+// The bounds of a staff code, in digits.
+const (
+	StaffCodeMin = 8
+	StaffCodeMax = 12
+)
+
+// ErrStaffLocked says that no staff code is taken for a while, right or wrong.
+var ErrStaffLocked = errors.New("staff codes are closed after too many wrong ones")
+
 // StaffVerifier checks the code by which branch staff confirm a card and a person.
 type StaffVerifier interface {
-	// VerifyStaff returns the staff id of a code, or an error. The code is the
-	// caller's, who wipes it.
+	// VerifyStaff returns the staff id of a code, or an error, of which ErrStaffLocked
+	// says that trying on is of no use. The code is the caller's, who wipes it.
 	VerifyStaff(ctx context.Context, code *secret.Value) (staffID string, err error)
 }
 

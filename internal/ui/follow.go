@@ -80,7 +80,7 @@ func (d *desk) place(r *txn.Request) State {
 		return Done
 	case txn.Rejected:
 		switch r.Reason {
-		case txn.ReasonOTPBlocked:
+		case txn.ReasonOTPBlocked, txn.ReasonOTPLimit:
 			return OTPLocked
 		case txn.ReasonOTPExpired:
 			return OTPExpired

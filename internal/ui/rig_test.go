@@ -245,7 +245,10 @@ type sessionDoc struct {
 		Name  string `json:"name"`
 		Value string `json:"value"`
 	} `json:"fields"`
-	Entry *struct{ Name string }
+	Entry *struct {
+		Name     string
+		Min, Max int
+	}
 	Steps *struct{ At, Of int }
 	Wrong *struct {
 		Field string `json:"field"`

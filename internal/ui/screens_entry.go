@@ -55,8 +55,8 @@ var entryScreens = []Screen{
 			"title": {"Apa yang Anda perlukan?", "What do you need?"},
 			"body":  {"Pilih satu layanan.", "Choose one service."},
 			"empty": {"Belum ada layanan yang tersedia di mesin ini. Silakan hubungi petugas.", "No service is available at this machine yet. Please ask staff."},
-			"waits": {"Jaringan putus: bisa menunggu", "No connection: it can wait"},
-			"stops": {"Jaringan putus: belum bisa", "No connection: not now"},
+			"waits": {"Belum bisa dikirim: bisa disimpan", "Cannot be sent yet: it can be kept"},
+			"stops": {"Sekarang belum bisa", "Not possible now"},
 		},
 	},
 	{

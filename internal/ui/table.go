@@ -144,7 +144,7 @@ func allTexts(rows []Screen) map[string]Text {
 			m[string(rows[i].State)+"."+part] = t
 		}
 	}
-	for _, group := range []Texts{commonTexts, operationTexts, fieldTexts, reasonTexts} {
+	for _, group := range []Texts{commonTexts, operationTexts, fieldTexts, reasonTexts, truthTexts} {
 		for key, t := range group {
 			m[key] = t
 		}

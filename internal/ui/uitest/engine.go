@@ -151,6 +151,18 @@ func (e *Engine) SetLink(provider string, up bool) {
 	}
 }
 
+// Trouble lets a provider be out of reach for another reason than its link.
+func (e *Engine) Trouble(l txn.Link) {
+	l.Known, l.Up, l.Since = true, false, time.Now()
+	e.mu.Lock()
+	e.links[l.Provider] = l
+	tell := e.link
+	e.mu.Unlock()
+	if tell != nil {
+		tell(l)
+	}
+}
+
 // SetPolicy changes the policy of one operation; the screen sees it when it asks next.
 func (e *Engine) SetPolicy(op txn.Operation, change func(*txn.Policy)) {
 	e.mu.Lock()
@@ -225,6 +237,20 @@ func (e *Engine) admit(op txn.Operation, fields map[string]string) (*txn.Policy,
 		return &p, nil
 	}
 	return nil, txn.ErrUnknownOperation
+}
+
+// Unresolved is part of ui.Engine.
+func (e *Engine) Unresolved(op txn.Operation, fields map[string]string) string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, p := range e.policies {
+		for _, r := range e.requests {
+			if p.Operation == op && r.Operation == op && r.State == txn.Unresolved && r.Customer == p.Customer(fields) {
+				return r.ID
+			}
+		}
+	}
+	return ""
 }
 
 // Verify is part of ui.Engine. Everything that would be accepted is confirmed.
