@@ -86,6 +86,15 @@ func (c *conn) alive() bool {
 // dial makes a new connection, handshake included. Not one byte of a request has
 // left when it returns, whatever it returns.
 func (c *Client) dial(ctx context.Context, addr, name string) (*conn, error) {
+	tcp, err := c.dialTCP(ctx, addr)
+	if err != nil {
+		return nil, err
+	}
+	return c.handshake(ctx, tcp, addr, name)
+}
+
+// dialTCP connects to the platform, or to it through the proxy.
+func (c *Client) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	to := addr
 	if c.proxy != "" {
 		to = c.proxy
@@ -105,6 +114,11 @@ func (c *Client) dial(ctx context.Context, addr, name string) (*conn, error) {
 			return nil, &Error{Op: OpProxy, Host: addr, Err: orContext(ctx, err), Hint: "check the proxy setting and whether the proxy allows this host"}
 		}
 	}
+	return tcp, nil
+}
+
+// handshake makes the TLS session on a connection, which it closes where it fails.
+func (c *Client) handshake(ctx context.Context, tcp net.Conn, addr, name string) (*conn, error) {
 	raw := &rawConn{Conn: tcp}
 	conf := c.tls.Clone()
 	conf.ServerName = name

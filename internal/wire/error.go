@@ -75,6 +75,7 @@ func tlsError(host string, err error) *Error {
 		name    x509.HostnameError
 		invalid x509.CertificateInvalidError
 		record  tls.RecordHeaderError
+		unknown x509.UnknownAuthorityError
 	)
 	alert := remoteAlert(err)
 	switch {
@@ -89,6 +90,10 @@ func tlsError(host string, err error) *Error {
 	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
 		e.Untrusted = true
 		e.Hint = "check this machine's date and time, then the platform's certificate"
+	case errors.As(err, &unknown):
+		e.Untrusted = true
+		e.Err = &trustError{unknown.Cert, err}
+		e.Hint = "name the file with the authority that issued the certificate in ca_file"
 	case errors.As(err, &verify):
 		e.Untrusted = true
 		e.Hint = "name the file with the authority that issued the certificate in ca_file"
@@ -100,6 +105,31 @@ func tlsError(host string, err error) *Error {
 	}
 	return e
 }
+
+// trustError is crypto/x509's error without the half sentence about a candidate that
+// it guesses at, which is longer than a line and names nobody who can be asked.
+type trustError struct {
+	cert *x509.Certificate
+	err  error
+}
+
+// Error names who signed, as the certificate says, in at most 80 characters.
+func (e *trustError) Error() string {
+	by := ""
+	if e.cert != nil {
+		by = e.cert.Issuer.CommonName
+		if by == "" {
+			by = e.cert.Issuer.String()
+		}
+	}
+	if r := []rune(by); len(r) > 80 {
+		by = string(r[:80]) + "…"
+	}
+	return fmt.Sprintf("the certificate is signed by %q, which is not trusted here", by)
+}
+
+// Unwrap returns the cause.
+func (e *trustError) Unwrap() error { return e.err }
 
 // exchangeError sorts a failure after the request was handed over.
 func exchangeError(op, host string, err error) *Error {

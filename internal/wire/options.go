@@ -132,7 +132,7 @@ func (o Options) tlsConfig() (*tls.Config, error) {
 	if o.CAFile != "" {
 		pem, err := os.ReadFile(o.CAFile)
 		if err != nil {
-			return nil, fmt.Errorf("read ca_file: %w", err)
+			return nil, fmt.Errorf("ca_file cannot be read: %w; put the authority's PEM file there, readable for the service's user, or leave ca_file out for the system's authorities", err)
 		}
 		c.RootCAs = x509.NewCertPool()
 		if !c.RootCAs.AppendCertsFromPEM(pem) {

@@ -1,0 +1,77 @@
+package wire
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestExamineTellsEachPhase(t *testing.T) {
+	ca := newAuthority(t)
+	s := serve(t, tls13(t, ca), keepAlive)
+	x := client(t, Options{CAFile: ca.file}).Examine(t.Context(), s.url()+"/path?secret=1")
+	require.NoError(t, x.Err)
+	require.Empty(t, x.Failed)
+	require.Equal(t, s.ln.Addr().String(), x.Host)
+	require.Equal(t, s.ln.Addr().String(), x.Remote)
+	require.Equal(t, []string{"127.0.0.1"}, x.Addresses)
+	require.Equal(t, "TLS 1.3", x.TLS)
+	require.NotEmpty(t, x.Suite)
+	require.NotEmpty(t, x.Chain)
+	at, whose := x.Expires()
+	require.WithinDuration(t, time.Now().Add(time.Hour), at, time.Minute)
+	require.Equal(t, "leaf", whose)
+	require.Positive(t, x.Handshake)
+	s.closeAll()
+	require.Zero(t, s.requests.Load(), "no request is sent")
+}
+
+func TestExamineSaysWhatDoesNotWork(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	expired := ca.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	gone, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, gone.Close())
+	for name, tt := range map[string]struct {
+		conf   *tls.Config
+		opt    Options
+		url    string
+		failed string
+		text   []string
+		chain  bool
+	}{
+		"another authority": {conf: tls13(t, ca), opt: Options{CAFile: other.file}, failed: OpTLS, chain: true,
+			text: []string{`signed by "test authority", which is not trusted here`, "ca_file"}},
+		"expired": {conf: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{expired}}, opt: Options{CAFile: ca.file}, failed: OpTLS, chain: true,
+			text: []string{"date and time"}},
+		"too old a TLS":  {conf: &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: tls13(t, ca).Certificates}, opt: Options{CAFile: ca.file}, failed: OpTLS, text: []string{"min_tls"}},
+		"nobody listens": {opt: Options{CAFile: ca.file}, url: "https://" + gone.Addr().String(), failed: OpConnect, text: []string{"refused"}},
+		"no such name":   {opt: Options{CAFile: ca.file, DialTimeout: Duration(time.Second)}, url: "https://nowhere.invalid", failed: OpResolve, text: []string{"name server"}},
+		"no https":       {opt: Options{CAFile: ca.file}, url: "http://127.0.0.1", failed: OpRequest, text: []string{"https://"}},
+		"no proxy there": {opt: Options{CAFile: ca.file, Proxy: "http://" + gone.Addr().String()}, url: "https://127.0.0.1:1", failed: OpProxy, text: []string{"proxy"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			url := tt.url
+			if tt.conf != nil {
+				url = serve(t, tt.conf, keepAlive).url()
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			defer cancel()
+			x := client(t, tt.opt).Examine(ctx, url)
+			require.Equal(t, tt.failed, x.Failed, "%v", x.Err)
+			require.False(t, failure(t, x.Err).Sent)
+			for _, want := range tt.text {
+				require.Contains(t, x.Err.Error(), want)
+			}
+			require.NotContains(t, x.Err.Error(), "candidate")
+			require.Equal(t, tt.chain, len(x.Chain) > 0)
+			require.False(t, strings.Contains(x.Err.Error(), "\n"))
+		})
+	}
+}
