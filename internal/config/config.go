@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 
 	"github.com/pelletier/go-toml/v2"
@@ -103,9 +104,55 @@ func Parse(name string, b []byte, dst any) error {
 	if errors.As(err, &bad) {
 		line, _ := bad.Position()
 		return &Error{File: name, Line: line, Key: strings.Join(bad.Key(), "."),
-			Err: errors.New(strings.TrimPrefix(bad.Error(), "toml: ")), Hint: "correct this line"}
+			Err: errors.New(plainType(strings.TrimPrefix(bad.Error(), "toml: "))), Hint: "correct this line"}
 	}
 	return &Error{File: name, Err: err, Hint: "correct the file"}
+}
+
+// typeError is what go-toml says of a value of the wrong type. It speaks of Go's
+// types, which are nothing to a person with a configuration file.
+var typeError = regexp.MustCompile(`^cannot (?:decode|store) (?:TOML )?([a-z ]+) (?:in|into) .*?(?:of type )?([^ ]+)$`)
+
+// rangeError is what it says of a number that is too large, or negative where it must
+// not be.
+var rangeError = regexp.MustCompile(`cannot be stored in|out of range|overflow|is too (?:large|big)|not in range`)
+
+// plainType says a type error in the words of the file.
+func plainType(text string) string {
+	if rangeError.MatchString(text) {
+		return "is a number that is too large or below zero here"
+	}
+	m := typeError.FindStringSubmatch(text)
+	if m == nil {
+		return text
+	}
+	is, want := m[1], m[2]
+	for _, w := range []struct{ word, plain string }{
+		{"string", "a text"}, {"integer", "a whole number"}, {"float", "a number with a point"}, {"boolean", "true or false"}, {"bool", "true or false"},
+		{"array", "a list"}, {"inline table", "a table"}, {"table", "a table"}, {"datetime", "a date"}, {"date", "a date"}, {"time", "a time"},
+	} {
+		if strings.Contains(is, w.word) {
+			is = w.plain
+			break
+		}
+	}
+	switch {
+	case strings.HasPrefix(want, "[]"):
+		want = "a list in square brackets"
+	case strings.HasPrefix(want, "map["), strings.HasPrefix(want, "struct"), strings.Contains(want, "ettings"):
+		want = "a table"
+	case strings.HasSuffix(want, "Duration"):
+		want = `a time such as "30s"`
+	case strings.HasPrefix(want, "int"), strings.HasPrefix(want, "uint"):
+		want = "a whole number"
+	case strings.HasPrefix(want, "float"):
+		want = "a number"
+	case want == "bool":
+		want = "true or false"
+	default:
+		want = "a text in quotation marks"
+	}
+	return "is " + is + ", and " + want + " is wanted"
 }
 
 func readFile(path string) ([]byte, error) {

@@ -32,7 +32,7 @@ func TestErrorsNameFileLineAndKey(t *testing.T) {
 	}{
 		{"unknown key", "[kiosk]\nnumber = 1\nnumbr = 2\n", 3, "kiosk.numbr", "unknown key"},
 		{"unknown table", "[kisok]\nnumber = 1\n", 1, "kisok", "unknown key"},
-		{"wrong type", "[kiosk]\nnumber = \"one\"\n", 2, "kiosk.number", "string"},
+		{"wrong type", "[kiosk]\nnumber = \"one\"\n", 2, "kiosk.number", "is a text, and a whole number is wanted"},
 		{"not TOML", "[kiosk\n", 1, "", ""},
 		{"twice", "[kiosk]\nnumber = 1\nnumber = 2\n", 3, "number", "already"},
 	} {
@@ -112,4 +112,32 @@ func FuzzParse(f *testing.F) {
 			require.ErrorAs(t, err, &ce)
 		}
 	})
+}
+
+// TestWrongTypesAreSaidInTheWordsOfTheFile goes through every pair of types: what
+// go-toml says of them names Go's.
+func TestWrongTypesAreSaidInTheWordsOfTheFile(t *testing.T) {
+	type inner struct {
+		A int `toml:"a"`
+	}
+	var dst struct {
+		Text  string            `toml:"text"`
+		Count int               `toml:"count"`
+		Small uint8             `toml:"small"`
+		Real  float64           `toml:"real"`
+		Flag  bool              `toml:"flag"`
+		List  []string          `toml:"list"`
+		Map   map[string]string `toml:"map"`
+		Table inner             `toml:"table"`
+		Ptr   *inner            `toml:"ptr"`
+	}
+	for _, key := range []string{"text", "count", "small", "real", "flag", "list", "map", "table", "ptr"} {
+		for _, value := range []string{`"x"`, "1", "-1", "300", "1.5", "true", `["x"]`, "[1]", `{a = "x"}`, "{a = 1}", "2026-01-02", "10:00:00"} {
+			err := config.Parse("x", []byte(key+" = "+value+"\n"), &dst)
+			if err == nil {
+				continue
+			}
+			require.NotRegexp(t, `struct|uint|int64|float64|\[\]string|map\[|config_test|TOML`, err.Error(), "%s = %s", key, value)
+		}
+	}
 }
