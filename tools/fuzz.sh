@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# fuzz.sh TIME [PATTERN]: run every fuzz target in the tree whose name matches PATTERN for TIME each, one line each.
+# fuzz.sh TIME [PATTERN]: run every fuzz target in the tree whose package and name match PATTERN for TIME each, one line each.
+# FUZZFLAGS goes to go test, as in FUZZFLAGS=-parallel=1 on a machine that has other work.
 set -euo pipefail
 fuzztime=${1:?how long, as in 60s}
 pattern=${2:-.}
@@ -21,7 +22,7 @@ fi
 failed=0
 for target in "${targets[@]}"; do
 	read -r package name <<<"$target"
-	if go test -run '^$' -fuzz "^$name\$" -fuzztime "$fuzztime" "$package" >"$log" 2>&1; then
+	if go test -run '^$' -fuzz "^$name\$" -fuzztime "$fuzztime" ${FUZZFLAGS:-} "$package" >"$log" 2>&1; then
 		runs=$(sed -nE 's/.*execs: ([0-9]+).*/\1/p' "$log" | tail -n 1)
 		echo "FUZZ $package $name ok executions=${runs:-0}"
 	else
