@@ -161,7 +161,10 @@ func beforeBind(a txn.Answer, linked ternary) txn.Answer {
 		a.Outcome, a.Reason = txn.WasRejected, txn.ReasonAlreadyLinked
 	case a.Outcome == txn.Unknown:
 		// Of the inquiry it is not known what became, but the binding was not sent.
-		a.Outcome, a.Reason = txn.NotSent, txn.ReasonLinkDown
+		a.Outcome = txn.NotSent
+		if a.HTTPStatus == 0 {
+			a.Reason = txn.ReasonLinkDown
+		}
 	case a.Outcome == txn.WentPending:
 		a.Outcome, a.Reason = txn.NotSent, txn.ReasonThrottled
 	}
@@ -215,8 +218,15 @@ func (f *Finpay) unbind(ctx context.Context, c txn.Call) txn.Answer {
 	defer body.wipe()
 	a, o := f.do(ctx, call{f.cfg.Unbind, phone(c), c.Attempt.ExternalID, body.bytes()})
 	f.seenReference(&a, c, true)
-	if a.Outcome == txn.WasRejected && (a.Reason == txn.ReasonOTPWrong || a.Reason == txn.ReasonOTPWanted) {
-		a.Await = txn.AwaitOTP // one more try, as long as the first call's OTP lives
+	if a.Outcome == txn.WasRejected {
+		switch a.Reason {
+		case txn.ReasonOTPWrong:
+			a.Await = txn.AwaitOTP // one more try, as long as the first call's OTP lives
+		case txn.ReasonOTPWanted:
+			// "Need to request OTP", to a call that had one: it counts no more, and a new
+			// one comes by a new first call.
+			a.Reason = txn.ReasonOTPExpired
+		}
 	}
 	if a.Outcome != txn.HasSucceeded {
 		return a

@@ -129,11 +129,11 @@ func TestInquiryBeforeBind(t *testing.T) {
 		{"UNLINKED is not LINKED", always(200, `{"responseCode":"2000800","additionalInfo":{"accountStatus":"UNLINKED"}}`), 1, txn.WentPending, txn.ReasonInProgress},
 		{"no such account", always(404, `{"responseCode":"4040811"}`), 1, txn.WentPending, txn.ReasonInProgress},
 		{"inquiry not allowed", always(403, `{"responseCode":"4030801"}`), 0, txn.WasRejected, txn.ReasonNotAllowed},
-		{"inquiry without a status", always(200, `{"responseCode":"2000800"}`), 0, txn.NotSent, txn.ReasonLinkDown},
+		{"inquiry without a status", always(200, `{"responseCode":"2000800"}`), 0, txn.NotSent, txn.ReasonUnreadable},
 		{"inquiry pending", always(200, `{"responseCode":"2000800","additionalInfo":{"accountStatus":"LINK_PENDING"}}`), 0, txn.NotSent, txn.ReasonThrottled},
 		{"inquiry times out", broken(&wire.Error{Op: wire.OpReceive, Err: errors.New("timeout"), Sent: true}), 0, txn.NotSent, txn.ReasonLinkDown},
 		{"link down", broken(&wire.Error{Op: wire.OpConnect, Err: errors.New("refused")}), 0, txn.NotSent, txn.ReasonLinkDown},
-		{"server error", always(500, ``), 0, txn.NotSent, txn.ReasonLinkDown},
+		{"server error", always(500, ``), 0, txn.NotSent, txn.ReasonServerError},
 		{"throttled", always(429, `{"responseCode":"4290800"}`), 0, txn.NotSent, txn.ReasonThrottled},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -214,7 +214,7 @@ func TestUnbindSecondCallAnswers(t *testing.T) {
 		{"pending", `{"responseCode":"2000900","unlinkResult":"unbinding_pending"}`, txn.WentPending, txn.ReasonInProgress, ""},
 		{"a failure with a code of success", `{"responseCode":"2000900","unlinkResult":"UNBINDING_REJECTED"}`, txn.Unknown, txn.ReasonUnreadable, ""},
 		{"wrong OTP", `{"responseCode":"4040915"}`, txn.WasRejected, txn.ReasonOTPWrong, txn.AwaitOTP},
-		{"OTP wanted", `{"responseCode":"4040906"}`, txn.WasRejected, txn.ReasonOTPWanted, txn.AwaitOTP},
+		{"OTP wanted: it counts no more", `{"responseCode":"4040906"}`, txn.WasRejected, txn.ReasonOTPExpired, ""},
 		{"OTP expired", `{"responseCode":"4030912"}`, txn.WasRejected, txn.ReasonOTPExpired, ""},
 		{"OTP blocked", `{"responseCode":"4030911"}`, txn.WasRejected, txn.ReasonOTPBlocked, ""},
 		{"unknown reference", `{"responseCode":"4040901"}`, txn.WasRejected, txn.ReasonNotFound, ""},

@@ -86,6 +86,40 @@ func (e *Engine) Redeem(ctx context.Context, id string, code *secret.Value) (*Re
 	return r.Clone(), nil
 }
 
+// Renew asks for another one-time password in place of one that did not come or
+// does not fit: the request, of which only a first call without effect was made, ends,
+// and a new one of the same customer and content takes its place under key. So the
+// provider gets a new first call with ids of its own, and the limits count it.
+// Errors: ErrNotFound, ErrTooLate (a second call may have been sent, or nothing is
+// waited for any more), ErrStoreUnknown, and those of Accept.
+func (e *Engine) Renew(ctx context.Context, id, key string) (*Request, error) {
+	r, err := e.giveUp(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	return e.Accept(ctx, New{Key: key, Operation: r.Operation, Fields: r.Fields, VerifiedBy: r.Data[DataVerifiedBy]})
+}
+
+// giveUp ends a request that waits for a one-time password.
+func (e *Engine) giveUp(ctx context.Context, id string) (*Request, error) {
+	if !e.begin() {
+		return nil, ErrTooLate
+	}
+	defer e.work.Done()
+	r, en, err := e.take(ctx, id, func(en *entry) bool { return en.state == Pending && en.await == AwaitOTP })
+	if err != nil {
+		return nil, err
+	}
+	var after time.Duration
+	defer func() { e.release(en, after) }()
+	if r.State != Pending || r.Await != AwaitOTP || r.MayHaveBeenSent() {
+		return nil, ErrTooLate
+	}
+	closeAs(r, Expired, ReasonNothingChanged, e.now(r))
+	after, err = e.keep(ctx, en, r)
+	return r, err
+}
+
 // takePage claims a request whose customer is on the page. Such a one is read back
 // every few seconds, which is waited for.
 func (e *Engine) takePage(ctx context.Context, id string) (*Request, *entry, error) {

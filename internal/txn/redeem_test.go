@@ -168,3 +168,55 @@ func TestPageSaysThatACodeIsWanted(t *testing.T) {
 		b.halt()
 	})
 }
+
+// TestRenew: another password needs another first call, which is another request
+// with ids of its own; the one that waited ends without having changed anything.
+func TestRenew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(b *bench) {
+			b.platform.submit = func(_ context.Context, c txn.Call) txn.Answer {
+				if c.Attempt.Step == 1 {
+					return txn.Answer{Outcome: txn.WentPending, Reason: txn.ReasonOTPWanted, HTTPStatus: 200, Await: txn.AwaitOTP, AwaitFor: 5 * time.Minute,
+						Data: map[string]string{txn.DataReferenceNo: c.Attempt.ExternalID}}
+				}
+				return txn.Answer{Outcome: txn.WasRejected, Reason: txn.ReasonOTPWrong, HTTPStatus: 404, Await: txn.AwaitOTP}
+			}
+		})
+		old := b.ask(txn.FinpayUnbind, "k", alice)
+		require.Equal(t, txn.AwaitOTP, b.after(time.Second, old.ID).Await)
+		_, err := b.engine.Supply(t.Context(), old.ID, code("1234"))
+		require.NoError(t, err)
+		require.Equal(t, txn.ReasonOTPWrong, b.after(time.Second, old.ID).Reason, "also after a wrong one")
+
+		fresh, err := b.engine.Renew(t.Context(), old.ID, "k2")
+		require.NoError(t, err)
+		require.NotEqual(t, old.ID, fresh.ID)
+		require.Equal(t, old.Fields, fresh.Fields)
+		got := b.get(old.ID)
+		require.Equal(t, txn.Expired, got.State)
+		require.Equal(t, txn.ReasonNothingChanged, got.Reason)
+		got = b.after(time.Second, fresh.ID)
+		require.Equal(t, txn.AwaitOTP, got.Await)
+		require.Equal(t, 1, got.Attempts[0].Step, "a first call")
+		require.NotEqual(t, b.get(old.ID).Attempts[0].ExternalID, got.Attempts[0].ExternalID)
+		require.Equal(t, got.Attempts[0].ExternalID, got.Data[txn.DataReferenceNo])
+
+		_, err = b.engine.Renew(t.Context(), old.ID, "k3")
+		require.ErrorIs(t, err, txn.ErrTooLate)
+		_, err = b.engine.Renew(t.Context(), "nobody", "k3")
+		require.ErrorIs(t, err, txn.ErrNotFound)
+		b.platform.set(func(p *platform) {
+			p.submit = func(context.Context, txn.Call) txn.Answer {
+				return txn.Answer{Outcome: txn.Unknown, Reason: txn.ReasonNoAnswer}
+			}
+		})
+		_, err = b.engine.Supply(t.Context(), fresh.ID, code("1234"))
+		require.NoError(t, err)
+		b.after(time.Second, fresh.ID)
+		_, err = b.engine.Renew(t.Context(), fresh.ID, "k3")
+		require.ErrorIs(t, err, txn.ErrTooLate, "a second call that may have had its effect is never thrown away")
+		b.halt()
+		_, err = b.engine.Renew(t.Context(), fresh.ID, "k3")
+		require.ErrorIs(t, err, txn.ErrTooLate)
+	})
+}

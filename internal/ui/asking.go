@@ -5,6 +5,7 @@ package ui
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"syscall"
 	"time"
@@ -245,6 +246,33 @@ func (d *desk) doOTP(c *command) *Result {
 				d.s.notice = textKey(d.s.state, "notice.unsaved")
 			}
 			return refusal(codeInternal)
+		}
+	})
+}
+
+// doResend asks for another one-time password: a new request takes the place of the
+// one that waits.
+func (d *desk) doResend(c *command) *Result {
+	key, engine, id, seen := rand.Text(), d.engine, d.s.request.ID, d.s.changes
+	return d.begin(c, func(ctx context.Context) func() *Result {
+		r, err := engine.Renew(ctx, id, key)
+		return func() *Result {
+			switch {
+			case err == nil:
+				d.s.key = key
+				d.log.Info("another one-time password asked for", "session", d.s.id, "request", r.ID)
+				d.adopt(r, seen)
+				return &success
+			case errors.Is(err, txn.ErrTooLate), errors.Is(err, txn.ErrNotFound):
+				d.refresh(id)
+				return refusal(codeTooLate)
+			case errors.Is(err, txn.ErrStoreUnknown):
+				d.noteUnsure(id)
+				return refusal(codeUnsure)
+			}
+			d.watch("")
+			d.s.request = nil // it has ended, and no new one took its place
+			return d.refuse(err)
 		}
 	})
 }

@@ -180,3 +180,28 @@ func FuzzParsePost(f *testing.F) {
 		require.Equal(t, same.Code, code)
 	})
 }
+
+func TestAnotherOneTimePassword(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.open()
+	p.toWorking(r.engine, txn.FinpayUnbind)
+	old := r.engine.Last()
+	r.engine.Move(old.ID, uitest.Send)
+	r.engine.Move(old.ID, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+	require.Contains(t, p.at(ui.OTP).Commands, "resend")
+	r.engine.Fail("Renew", txn.ErrTooLate)
+	require.Equal(t, "too_late", p.try("resend").Code)
+	r.engine.Fail("Renew", txn.ErrStoreUnknown)
+	require.Equal(t, "unsure", p.try("resend").Code)
+	p.do("resend")
+	p.at(ui.Working)
+	fresh := r.engine.Last()
+	require.NotEqual(t, old.ID, fresh.ID)
+	require.Equal(t, ui.ShortReference(fresh.ID), p.session().Reference)
+	r.engine.Move(fresh.ID, uitest.Send)
+	r.engine.Move(fresh.ID, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+	p.at(ui.OTP)
+	r.engine.Fail("Renew", &txn.LimitError{Scope: "customer", Until: time.Now().Add(time.Hour)})
+	require.Equal(t, "limit", p.try("resend").Code)
+	p.at(ui.Limit)
+}

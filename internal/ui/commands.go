@@ -65,6 +65,7 @@ var handlers = map[string]func(*desk, *command) *Result{
 	"wait":          (*desk).doWait,
 	"submit_otp":    (*desk).doOTP,
 	"submit_code":   (*desk).doCode,
+	"resend":        (*desk).doResend,
 	"receipt":       (*desk).doReceipt,
 	"finish":        (*desk).doFinish,
 }

@@ -35,12 +35,20 @@ type Follower interface {
 	Supply(ctx context.Context, id string, otp *secret.Value) (*txn.Request, error)
 	// Cancel withdraws a request of which nothing was sent, else txn.ErrTooLate.
 	Cancel(ctx context.Context, id string, why txn.Reason) (*txn.Request, error)
+	// Get reads a request.
+	Get(ctx context.Context, id string) (*txn.Request, error)
+}
+
+// Finisher brings what a binding or an unbinding still needs.
+type Finisher interface {
 	// Redeem brings the code that the customer's own page ended with. Errors:
 	// *txn.FieldError, txn.ErrTooLate, txn.ErrCodeRefused, txn.ErrCodeUnspent,
 	// txn.ErrCodeUnproved, txn.ErrStoreUnknown. code stays the caller's.
 	Redeem(ctx context.Context, id string, code *secret.Value) (*txn.Request, error)
-	// Get reads a request.
-	Get(ctx context.Context, id string) (*txn.Request, error)
+	// Renew ends a request that waits for a one-time password, and makes a new one of
+	// the same content under key, which brings another password. Errors: txn.ErrTooLate,
+	// txn.ErrStoreUnknown, and those of Accept.
+	Renew(ctx context.Context, id, key string) (*txn.Request, error)
 }
 
 // Teller says what can be asked for and how the links stand. It must not wait
@@ -55,6 +63,7 @@ type Teller interface {
 type Engine interface {
 	Taker
 	Follower
+	Finisher
 	Teller
 }
 

@@ -79,6 +79,9 @@ func (d *desk) place(r *txn.Request) State {
 	case txn.Succeeded:
 		return Done
 	case txn.Rejected:
+		if p := d.policy(r.Operation); p == nil || p.OTP == nil {
+			return Fail // the screens of passwords speak of an unlinking
+		}
 		switch r.Reason {
 		case txn.ReasonOTPBlocked, txn.ReasonOTPLimit:
 			return OTPLocked

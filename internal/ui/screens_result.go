@@ -86,7 +86,7 @@ var resultScreens = []Screen{
 	},
 	{
 		State: OTP, Limit: entryLimit, Ask: true, Then: Attract, Wipes: true, Shows: true, Tone: ToneWaiting,
-		Commands: []Command{cmdOTP, cmdFinish},
+		Commands: []Command{cmdOTP, cmdResend, cmdFinish},
 		Texts: Texts{
 			"title":          {"Masukkan kode OTP", "Enter the OTP code"},
 			"body":           {"Finpay mengirim kode sekali pakai ke ponsel Anda. Akun baru dilepas setelah kode ini diterima.", "Finpay sent a one-time code to your phone. The account is unlinked only once this code is accepted."},
@@ -94,6 +94,7 @@ var resultScreens = []Screen{
 			"left":           {"Kode berlaku", "The code is valid for"},
 			"late":           {"Waktu untuk kode ini sudah habis.", "The time for this code is over."},
 			"do.submit_otp":  {"Kirim kode", "Send the code"},
+			"do.resend":      {"Minta kode baru", "Get a new code"},
 			"do.finish":      {"Tidak jadi, tinggalkan", "Leave without unlinking"},
 			"notice.cleared": {"Demi keamanan, kode yang sudah diketik telah dihapus.", "For your safety the code you typed was erased."},
 			"notice.unsure":  {"Belum pasti apakah kode tersimpan. Mohon tunggu; layar ini berubah sendiri.", "It is not certain yet that the code was saved. Please wait; this screen changes by itself."},
@@ -103,7 +104,7 @@ var resultScreens = []Screen{
 	},
 	{
 		State: OTPBad, Limit: entryLimit, Ask: true, Then: Attract, Wipes: true, Shows: true, Tone: ToneWaiting,
-		Commands: []Command{cmdOTP, cmdFinish},
+		Commands: []Command{cmdOTP, cmdResend, cmdFinish},
 		Texts: Texts{
 			"title":          {"Kode OTP tidak cocok", "That OTP code is not right"},
 			"body":           {"Belum ada yang berubah. Periksa pesan terbaru di ponsel Anda dan ketik kodenya sekali lagi.", "Nothing has changed. Check the newest message on your phone and type the code once more."},
@@ -111,6 +112,7 @@ var resultScreens = []Screen{
 			"left":           {"Kode berlaku", "The code is valid for"},
 			"late":           {"Waktu untuk kode ini sudah habis.", "The time for this code is over."},
 			"do.submit_otp":  {"Kirim kode", "Send the code"},
+			"do.resend":      {"Minta kode baru", "Get a new code"},
 			"do.finish":      {"Tidak jadi, tinggalkan", "Leave without unlinking"},
 			"notice.cleared": {"Demi keamanan, kode yang sudah diketik telah dihapus.", "For your safety the code you typed was erased."},
 			"notice.unsure":  {"Belum pasti apakah kode tersimpan. Mohon tunggu; layar ini berubah sendiri.", "It is not certain yet that the code was saved. Please wait; this screen changes by itself."},
@@ -169,6 +171,7 @@ var resultScreens = []Screen{
 			"body.offline_refused":  {"Silakan coba lagi bila jaringan sudah kembali.", "Please try again when the connection is back."},
 			"body.already_linked":   {"Tidak ada yang perlu dilakukan.", "There is nothing to do."},
 			"body.not_linked":       {"Tidak ada yang perlu dilepas.", "There is nothing to unlink."},
+			"reason.otp_wanted":     {"Penyedia layanan meminta kode sekali pakai, yang tidak dipakai untuk layanan ini.", "The provider asks for a one-time code, which this service does not use."},
 		},
 	},
 	{

@@ -77,6 +77,7 @@ var (
 	cmdWait     = Command{Name: "wait"}
 	cmdOTP      = Command{Name: "submit_otp", Args: []Arg{{Name: "otp", Secret: true}}}
 	cmdCode     = Command{Name: "submit_code", Args: []Arg{{Name: "code", Secret: true, Max: maxCode}}}
+	cmdResend   = Command{Name: "resend"}
 	cmdReceipt  = Command{Name: "receipt"}
 	cmdFinish   = Command{Name: "finish"}
 	everyScreen = []Command{cmdLang, cmdStay}

@@ -356,6 +356,19 @@ func (e *Engine) Redeem(ctx context.Context, id string, code *secret.Value) (*tx
 	return e.Get(ctx, id)
 }
 
+// Renew is part of ui.Engine.
+func (e *Engine) Renew(ctx context.Context, id, key string) (*txn.Request, error) {
+	if err := e.enter(ctx, "Renew"); err != nil {
+		return nil, err
+	}
+	r, err := e.Get(ctx, id)
+	if err != nil || r.Await != txn.AwaitOTP {
+		return nil, txn.ErrTooLate
+	}
+	e.Move(id, Answer(txn.WentPending, txn.Expired, txn.ReasonNothingChanged))
+	return e.Accept(ctx, txn.New{Key: key, Operation: r.Operation, Fields: r.Fields})
+}
+
 const codeMin = 4
 
 // Cancel is part of ui.Engine.

@@ -1,0 +1,372 @@
+package answers_test
+
+import (
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha512"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"gardu/cmd/sandbox/upstream"
+	"gardu/internal/prepaid"
+	"gardu/internal/queue"
+	"gardu/internal/secret"
+	"gardu/internal/snap"
+	"gardu/internal/txn"
+	"gardu/internal/ui"
+	"gardu/internal/ui/uitest"
+	"gardu/internal/wire"
+)
+
+const (
+	clientKey  = "client-secret-of-the-tests"
+	merchant   = "F7778YIF6A3TC"
+	staffCode  = "77314159"
+	envelope   = "000102030405060708090a0b0c0d0e0f1011121314151617"
+	canaryPIN  = "835142"
+	canaryText = "Your new PIN is 594813"
+)
+
+type softMAC string
+
+func (m softMAC) Sum(_ context.Context, data []byte) ([]byte, error) {
+	h := hmac.New(sha512.New, []byte(m))
+	h.Write(data)
+	return h.Sum(nil), nil
+}
+
+type blockCipher struct{ block cipher.Block }
+
+func (c blockCipher) EncryptCBC(_ context.Context, iv, in []byte) ([]byte, error) {
+	out := make([]byte, len(in))
+	cipher.NewCBCEncrypter(c.block, iv).CryptBlocks(out, in)
+	return out, nil
+}
+
+func (c blockCipher) DecryptCBC(_ context.Context, iv, in []byte) ([]byte, error) {
+	out := make([]byte, len(in))
+	cipher.NewCBCDecrypter(c.block, iv).CryptBlocks(out, in)
+	return out, nil
+}
+
+// memKEK wraps the journal's keys in memory.
+type memKEK struct {
+	id   string
+	aead cipher.AEAD
+}
+
+func newKEK(id string) (*memKEK, error) {
+	key := make([]byte, 32)
+	_, _ = rand.Read(key)
+	b, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, err
+	}
+	a, err := cipher.NewGCMWithRandomNonce(b)
+	return &memKEK{id, a}, err
+}
+
+func (k *memKEK) ID() string { return k.id }
+
+func (k *memKEK) Wrap(_ context.Context, plain, aad []byte) ([]byte, error) {
+	return k.aead.Seal(nil, nil, plain, aad), nil
+}
+
+func (k *memKEK) Unwrap(_ context.Context, wrapped, aad []byte) ([]byte, error) {
+	p, err := k.aead.Open(nil, nil, wrapped, aad)
+	if err != nil {
+		return nil, fmt.Errorf("unwrap: %w", queue.ErrKeyMismatch)
+	}
+	return p, nil
+}
+
+// silent is an audit record that nobody reads.
+type silent struct{}
+
+func (silent) Record(context.Context, string, *txn.Request, *txn.Attempt, string) error { return nil }
+
+var rsaKey = sync.OnceValue(func() *rsa.PrivateKey {
+	k, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		panic(err)
+	}
+	return k
+})
+
+func publicPEM(t *testing.T, k crypto.PublicKey) string {
+	t.Helper()
+	der, err := x509.MarshalPKIXPublicKey(k)
+	require.NoError(t, err)
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+}
+
+// logs keeps what is logged.
+type logs struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logs) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// booth is one kiosk in this process with platforms of its own: the sandbox over
+// TLS, the real providers, journal, engine and screen.
+type booth struct {
+	*upstream.Server
+	engine *txn.Engine
+	page   *page
+	log    *logs
+	dir    string
+
+	mu     sync.Mutex
+	latest map[string]*txn.Request // by id
+	begun  []string                // ids in the order of acceptance
+}
+
+// plan is what a test changes of a booth.
+type plan struct {
+	sandbox func(*upstream.Config)
+	finpay  func(*snap.FinpayConfig)
+	netzme  func(*snap.NetzmeConfig)
+	policy  func(*txn.Policy)
+}
+
+func newBooth(t *testing.T, pl plan) *booth {
+	t.Helper()
+	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}}
+	key := rsaKey()
+	partner := func(id string) upstream.SNAPConfig {
+		return upstream.SNAPConfig{Partners: []upstream.Partner{{ClientID: id, ClientSecret: clientKey, PublicKey: publicPEM(t, key.Public())}}}
+	}
+	cfg := upstream.Config{
+		Finpay: &upstream.FinpayConfig{SNAPConfig: partner("bank-branch-12"), MerchantID: merchant, Page: "tls", AnyCustomer: true},
+		Netzme: &upstream.NetzmeConfig{SNAPConfig: partner("TokoNetmeClientId"), AnyCustomer: true},
+		Prepaid: &upstream.PrepaidConfig{
+			Key: envelope, APIKey: "api-key", ClientID: "2000", BankID: "7000", SecureCode: "secure-code", AnyCard: true,
+		},
+	}
+	if pl.sandbox != nil {
+		pl.sandbox(&cfg)
+	}
+	var err error
+	b.Server, err = upstream.New(cfg)
+	require.NoError(t, err)
+	require.NoError(t, b.Start(t.Context()))
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+
+	b.dir, err = os.MkdirTemp("/dev/shm", "gardu-answers-") //nolint:usetesting // keys of secrets live on tmpfs only
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, os.RemoveAll(b.dir)) })
+	ca := filepath.Join(b.dir, "ca.pem")
+	require.NoError(t, os.WriteFile(ca, b.CA(), 0o600))
+	client, err := wire.New(wire.Options{CAFile: ca})
+	require.NoError(t, err)
+	t.Cleanup(client.Close)
+	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
+	kek, err := newKEK("journal-kek")
+	require.NoError(t, err)
+	pinKEK, err := newKEK("journal-pin-kek")
+	require.NoError(t, err)
+	db, err := queue.Open(t.Context(), queue.Options{
+		Path: filepath.Join(b.dir, "journal.db"), KeyDir: filepath.Join(b.dir, "keys"), KEK: kek, PINKEK: pinKEK, Kiosk: 12, Reserve: -1,
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, db.Close()) })
+
+	keys := snap.Keys{Token: key, Secret: softMAC(clientKey), Vault: db}
+	fc := snap.FinpayDefaults()
+	fc.BaseURL, fc.ClientID, fc.ChannelID, fc.Origin, fc.MerchantID = "https://"+b.Addr(upstream.Finpay), "bank-branch-12", "95221", "www.bank.example", merchant
+	fc.TokenJitter = 0
+	if pl.finpay != nil {
+		pl.finpay(&fc)
+	}
+	finpay, err := snap.NewFinpay(fc, keys, client, log, nil)
+	require.NoError(t, err)
+	nc := snap.NetzmeDefaults()
+	nc.BaseURL, nc.ClientID, nc.ChannelID = "https://"+b.Addr(upstream.Netzme), "TokoNetmeClientId", "95221"
+	nc.TokenJitter = 0
+	if pl.netzme != nil {
+		pl.netzme(&nc)
+	}
+	netzme, err := snap.NewNetzme(nc, keys, client, log, nil)
+	require.NoError(t, err)
+	raw, err := hex.DecodeString(envelope)
+	require.NoError(t, err)
+	block, err := aes.NewCipher(raw)
+	require.NoError(t, err)
+	pc := prepaid.Default()
+	pc.BaseURL, pc.ClientID, pc.BankID, pc.Verification = "https://"+b.Addr(upstream.Prepaid), "2000", "7000", prepaid.VerifyByStaff
+	pre, err := prepaid.New(pc, prepaid.Secrets{APIKey: secret.Clone([]byte("api-key")), SecureCode: secret.Clone([]byte("secure-code"))},
+		blockCipher{block}, prepaid.ScreenEntry{}, client, log)
+	require.NoError(t, err)
+
+	var offers []txn.Offer
+	add := func(p txn.Provider, policies []txn.Policy) {
+		for _, pol := range policies {
+			// What takes minutes in a branch takes moments here.
+			pol.Quiet, pol.ReadbackEvery = 200*time.Millisecond, 100*time.Millisecond
+			if !pol.Readback {
+				pol.Settle = 400 * time.Millisecond
+			}
+			if pl.policy != nil {
+				pl.policy(&pol)
+			}
+			offers = append(offers, txn.Offer{Policy: pol, Provider: p})
+		}
+	}
+	add(finpay, snap.FinpayPolicies())
+	add(netzme, snap.NetzmePolicies())
+	add(pre, pre.Policies())
+
+	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
+	require.NoError(t, err)
+	screen, err := ui.New(ui.Options{
+		Listener: ln, Brand: "Bank Uji", PxPerMM: 4, Log: log, Staff: uitest.Staff{Code: staffCode, ID: "staff-7"},
+		Timeouts: ui.Timeouts{Screens: map[ui.State]time.Duration{ui.Goodbye: 10 * time.Millisecond}},
+	})
+	require.NoError(t, err)
+	b.engine, err = txn.NewEngine(t.Context(), txn.Options{
+		Store: db, Identity: db.Identity(), Offers: offers, Audit: silent{}, Log: log,
+		Limits: txn.Limits{CustomerHour: 100, KioskHour: 100_000},
+		Timing: txn.Timing{RetryBase: 2 * time.Second, RetryMax: 2 * time.Second, ReadBase: 50 * time.Millisecond, ReadMax: 100 * time.Millisecond, Hold: time.Hour},
+		OnChange: func(r *txn.Request) {
+			b.note(r)
+			screen.RequestChanged(r)
+		},
+		OnLink: screen.LinkChanged,
+	})
+	require.NoError(t, err)
+	screen.SetEngine(b.engine)
+
+	ctx, stop := context.WithCancel(context.Background())
+	var parts sync.WaitGroup
+	parts.Go(func() {
+		if err := b.engine.Run(ctx); err != nil {
+			t.Errorf("engine: %v", err)
+		}
+	})
+	parts.Go(func() {
+		if err := screen.Serve(ctx); err != nil {
+			t.Errorf("screen: %v", err)
+		}
+	})
+	t.Cleanup(func() { stop(); parts.Wait() })
+	// With every link known, the first request is not offered to wait.
+	require.Eventually(t, func() bool {
+		for _, l := range b.engine.Links() {
+			if l.Provider != prepaid.Name && !l.Up {
+				return false
+			}
+		}
+		return true
+	}, 10*time.Second, 5*time.Millisecond)
+	b.page, err = openPage(t.Context(), screen)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.page.ws.Close() })
+	return b
+}
+
+func (b *booth) note(r *txn.Request) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.latest[r.ID] == nil {
+		b.begun = append(b.begun, r.ID)
+	}
+	b.latest[r.ID] = r
+}
+
+// newest is the request that was accepted last.
+func (b *booth) newest() *txn.Request {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.begun) == 0 {
+		return nil
+	}
+	return b.latest[b.begun[len(b.begun)-1]]
+}
+
+func (b *booth) accepted() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.begun)
+}
+
+// home brings the screen back to where a customer begins.
+func (b *booth) home(ctx context.Context) error {
+	for {
+		s, err := b.page.until(ctx, "a screen", func(s *showing) bool { return !s.Busy && s.State != ui.Goodbye && s.State != ui.Boot })
+		if err != nil {
+			return err
+		}
+		switch {
+		case s.State == ui.Attract:
+			return nil
+		case s.can("finish"):
+			_, err = b.page.do(ctx, "finish", nil)
+		case s.can("stop"):
+			_, err = b.page.do(ctx, "stop", nil)
+		case s.can("decline"):
+			_, err = b.page.do(ctx, "decline", nil)
+		default:
+			_, err = b.page.until(ctx, "the next screen", func(n *showing) bool { return n.Screen != s.Screen })
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// ask goes a customer's whole way to the confirmation of a request.
+func (b *booth) ask(ctx context.Context, op txn.Operation, fields map[string]string) error {
+	steps := []struct {
+		name string
+		args map[string]string
+	}{
+		{"start", nil}, {"choose", map[string]string{"operation": string(op)}}, {"agree", nil}, {"submit_fields", fields},
+	}
+	if op == txn.PrepaidResetPIN {
+		steps = append(steps, []struct {
+			name string
+			args map[string]string
+		}{
+			{"staff_code", map[string]string{"code": staffCode}},
+			{"submit_pin", map[string]string{"pin": canaryPIN}}, {"submit_pin", map[string]string{"pin": canaryPIN}},
+		}...)
+	}
+	for _, s := range steps {
+		if err := b.page.must(ctx, s.name, s.args); err != nil {
+			return err
+		}
+	}
+	return b.page.must(ctx, "confirm", nil)
+}
+
+var errNoRequest = errors.New("no request was made")
