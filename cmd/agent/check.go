@@ -120,7 +120,7 @@ func (a *app) checkToken(ctx context.Context, set *settings, add func(finding, e
 	list, err := keys.List(ctx)
 	add(finding{What: "keys", Token: true, Detail: fmt.Sprintf("%d objects", len(list))}, err)
 	for _, r := range set.roles() {
-		add(finding{What: "key " + r.name, Token: true, Detail: r.uri}, ag.tryRole(ctx, r))
+		add(finding{What: "key " + r.name, Token: true, Detail: set.whereKept(r)}, ag.tryRole(ctx, r))
 	}
 	offers, _, err := ag.offers(ctx)
 	if err != nil {
@@ -174,7 +174,7 @@ func (ag *agent) tryRole(ctx context.Context, r role) error {
 		_, err = m.Sum(ctx, []byte("gardu check"))
 		return err
 	case "aes-192":
-		c, err := ag.keys.Cipher(r.uri)
+		c, err := ag.keys.Cipher(r.uri, 192)
 		if err != nil {
 			return err
 		}

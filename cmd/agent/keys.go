@@ -1,35 +1,38 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"os"
-	"strings"
+	"path/filepath"
+	"strconv"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"gardu/internal/audit"
 	"gardu/internal/keystore"
-	"gardu/internal/secret"
 )
 
 func (a *app) keysCommand() *cobra.Command {
-	return group("keys", "List, make and import the keys in the token",
-		a.keysListCommand(), a.keysShowCommand(), a.keysGenerateCommand(), a.keysImportCommand(), a.keysUnlatchCommand())
+	return group("keys", "Make, import, renew and look at the keys in the token",
+		a.keysListCommand(), a.keysShowCommand(), a.keysVerifyCommand(),
+		a.keysGenerateCommand(), a.keysImportCommand(), a.keysCSRCommand(),
+		a.keysRotateCommand(), a.keysRetireCommand(), a.keysDestroyCommand(), a.keysUnlatchCommand())
 }
 
 // ceremony is what a command on the token gets.
 type ceremony struct {
-	set   *settings
-	keys  *keystore.Store
-	audit *audit.Trail
+	set     *settings
+	keys    *keystore.Store
+	audit   *audit.Trail
+	witness string // who else was there
 }
 
 // withToken opens configuration, token and audit record for one command. An error
@@ -56,52 +59,129 @@ func (a *app) withToken(ctx context.Context, f func(*ceremony) error) (err error
 	if err := keys.Ready(ctx); err != nil {
 		return withCode(exitToken, err)
 	}
-	return f(&ceremony{set, keys, rec})
+	return f(&ceremony{set: set, keys: keys, audit: rec})
 }
 
-// act does something to the token that cannot be undone, with an audit record
-// before and after it.
-func (c *ceremony) act(ctx context.Context, what, object string, f func() (keystore.KeyInfo, error)) (keystore.KeyInfo, error) {
+// acting is what the commands that change the token share.
+type acting struct {
+	yes     bool
+	witness string
+}
+
+func (o *acting) flags(c *cobra.Command) {
+	c.Flags().BoolVar(&o.yes, "yes", false, "do not ask")
+	c.Flags().StringVar(&o.witness, "witness", "", "`NAME` of the second person, for the audit record")
+}
+
+// withCeremony is withToken for what changes the token: one at a time, so that two
+// people do not make the same generation twice.
+func (a *app) withCeremony(ctx context.Context, o *acting, f func(*ceremony) error) error {
+	return a.withToken(ctx, func(c *ceremony) error {
+		c.witness = o.witness
+		lock, err := os.OpenFile(filepath.Join(filepath.Dir(c.set.Token.Latch), "ceremony.lock"), os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+		if err != nil {
+			return fmt.Errorf("lock the ceremony: %w; the folder of token.latch must be writable for this user", err)
+		}
+		defer func() { _ = lock.Close() }()
+		if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+			return errors.New("another gardu command is changing the token's keys; let it finish first")
+		}
+		return f(c)
+	})
+}
+
+// confirmAct asks a person before what cannot be undone. No answer is no.
+func (a *app) confirmAct(o *acting, question, word string) error {
+	if o.yes {
+		return nil
+	}
+	_, _ = fmt.Fprintf(a.err, "%s\nType %s to go on: ", question, word)
+	answer, err := a.readLine()
+	if err != nil {
+		return err
+	}
+	if answer != word {
+		return fmt.Errorf("not confirmed, so nothing was done; type %s when asked, or give --yes", word)
+	}
+	return nil
+}
+
+// act does something to the token with an audit record before and after it.
+func (c *ceremony) act(ctx context.Context, what, object string, attrs map[string]string, f func() (keystore.KeyInfo, error)) (keystore.KeyInfo, error) {
 	who := whoami()
-	if err := c.record(ctx, what+".begin", object, who, nil); err != nil {
+	begin := maps.Clone(attrs)
+	if begin == nil {
+		begin = map[string]string{}
+	}
+	if c.witness != "" {
+		begin["witness"] = c.witness
+	}
+	if err := c.record(ctx, what+".begin", object, who, begin); err != nil {
 		return keystore.KeyInfo{}, fmt.Errorf("audit did not take the record; nothing was done: %w", err)
 	}
 	info, err := f()
-	attrs := map[string]string{"result": "done", "check_value": info.KCV}
-	if err != nil {
-		attrs = map[string]string{"result": "failed"}
+	end := map[string]string{"result": "done"}
+	if info.KCV != "" {
+		end["check_value"] = info.KCV
 	}
-	if rerr := c.record(ctx, what+".end", object, who, attrs); rerr != nil {
+	if p := info.Fingerprint(); p != "" {
+		end["fingerprint"] = p
+	}
+	if err != nil {
+		end = map[string]string{"result": "failed", "error": err.Error()}
+	}
+	if c.witness != "" {
+		end["witness"] = c.witness
+	}
+	if rerr := c.record(ctx, what+".end", object, who, end); rerr != nil {
 		err = errors.Join(err, fmt.Errorf("audit did not take the record after it: %w", rerr))
 	}
-	if err != nil && keystore.ClassOf(err) != keystore.ClassNone {
-		err = withCode(exitToken, err)
+	return info, tokenError(err)
+}
+
+// tokenError gives an error of the token its exit code. What a person gave is not
+// the token's fault.
+func tokenError(err error) error {
+	var coded *codeError
+	switch {
+	case err == nil, keystore.ClassOf(err) == keystore.ClassNone, errors.As(err, &coded):
+		return err
+	case errors.Is(err, keystore.ErrKeyGiven), errors.Is(err, keystore.ErrKeyWeak), errors.Is(err, keystore.ErrKeyExists):
+		return withCode(exitFailed, err)
 	}
-	return info, err
+	return withCode(exitToken, err)
 }
 
 func (a *app) keysListCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List every key of the token with its attributes", Args: usage(cobra.NoArgs),
+		Use: "list", Short: "List every key of the token with its attributes and its place in its life", Args: usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			return a.withToken(c.Context(), func(t *ceremony) error {
-				all, err := t.keys.List(c.Context())
+				all, err := t.rows(c.Context())
 				if err != nil {
-					return withCode(exitToken, err)
+					return err
 				}
 				if a.json {
 					return a.printJSON(all)
 				}
 				w := tabwriter.NewWriter(a.out, 0, 4, 2, ' ', 0)
-				_, _ = fmt.Fprintln(w, "NAME\tCLASS\tTYPE\tBITS\tCHECK VALUE\tSAFE\tID")
+				_, _ = fmt.Fprintln(w, "NAME\tCLASS\tTYPE\tBITS\tCHECK VALUE\tSAFE\tSTATE\tROLE\tID")
 				for i := range all {
 					k := &all[i]
-					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s\t%s\t%s\n", k.Label, k.Class, k.Type, k.Bits, dash(k.KCV), safety(k), dash(hex.EncodeToString(k.ID)))
+					_, _ = fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", k.Label, k.Class, k.Type, bits(k.Bits), dash(k.check()), safety(&k.KeyInfo),
+						dash(string(k.State)), dash(k.Role), dash(hex.EncodeToString(k.ID)))
 				}
 				return w.Flush()
 			})
 		},
 	}
+}
+
+func bits(n int) string {
+	if n == 0 {
+		return "?"
+	}
+	return strconv.Itoa(n)
 }
 
 // safety is one word on whether the key's value can leave the token, from the
@@ -111,6 +191,8 @@ func safety(k *keystore.KeyInfo) string {
 	switch {
 	case k.Class == "public" || k.Class == "cert":
 		return "public"
+	case k.Class == classWrapped:
+		return "IN MEMORY"
 	case at["CKA_SENSITIVE"] != "yes" || at["CKA_EXTRACTABLE"] != "no":
 		return "READABLE"
 	case at["CKA_NEVER_EXTRACTABLE"] == "yes" && at["CKA_LOCAL"] == "yes":
@@ -128,155 +210,43 @@ func dash(s string) string {
 
 func (a *app) keysShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "show URI", Short: "Print the public half of a signing key as PEM, for the provider", Args: usage(cobra.ExactArgs(1)),
+		Use: "show NAME", Short: "Show one key; of a signing or transport key its public half as PEM, for the provider",
+		Long: `show prints the public half of a key pair as PEM, for the provider. A secret key has no
+public half, and nothing prints its value: show then says what the key is, with its
+check value. NAME is the key's name, with @g2 and so on one generation of it, or a
+pkcs11: URI.`,
+		Example: "  gardu keys show finpay-sign > finpay-sign.pem\n  gardu keys show finpay-sign@g2 --json",
+		Args:    usage(cobra.ExactArgs(1)),
 		RunE: func(c *cobra.Command, args []string) error {
 			return a.withToken(c.Context(), func(t *ceremony) error {
-				s, err := t.keys.Signer(args[0])
-				if err != nil {
-					return withCode(exitUsage, err)
-				}
-				pub, err := s.PublicKey(c.Context())
-				if err != nil {
-					return withCode(exitToken, err)
-				}
-				text, err := publicPEM(pub)
+				all, err := t.rows(c.Context())
 				if err != nil {
 					return err
+				}
+				k, err := one(all, args[0])
+				if err != nil {
+					return err
+				}
+				out := struct {
+					*keyRow
+					PublicKey string `json:"public_key,omitempty"`
+				}{keyRow: k}
+				if len(k.Public) > 0 {
+					out.PublicKey = publicPEM(k.Public)
 				}
 				if a.json {
-					return a.printJSON(map[string]string{"public_key": text})
+					return a.printJSON(out)
 				}
-				_, err = io.WriteString(a.out, text)
-				return err
-			})
-		},
-	}
-}
-
-const kindsHelp = `KIND is one of
-  rsa-2048, rsa-3072, rsa-4096   a signing key (a provider's snap-sign)
-  hmac-sha512                    a provider's client secret (snap-secret)
-  aes-192                        the prepaid envelope
-  aes-256                        a key that wraps the journal's keys
-  rsa-2048-decrypt (3072, 4096)  the same, for tokens without AES-GCM`
-
-func (a *app) keysGenerateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "generate NAME KIND", Short: "Make a key in the token; its value never leaves it",
-		Long:    "generate makes a key in the token: sensitive, not extractable, for one purpose.\n\n" + kindsHelp,
-		Example: "  gardu keys generate finpay-sign rsa-2048",
-		Args:    usage(cobra.ExactArgs(2)),
-		RunE: func(c *cobra.Command, args []string) error {
-			return a.withToken(c.Context(), func(t *ceremony) error {
-				info, err := t.act(c.Context(), "key.generate", args[0], func() (keystore.KeyInfo, error) {
-					return t.keys.Generate(c.Context(), keystore.NewKey{Label: args[0], Kind: keystore.Kind(args[1])})
-				})
-				if err != nil {
+				if out.PublicKey != "" {
+					_, err = io.WriteString(a.out, out.PublicKey)
 					return err
 				}
-				return a.report("made", &info)
+				_, err = fmt.Fprintf(a.out, "%s is a secret key (%s, %s bits, %s): it has no public half, and nothing shows its value.\n"+
+					"Check value %s, generation %d, %s.\n", k.Name, k.Type, bits(k.Bits), safety(&k.KeyInfo), dash(k.KCV), k.Generation, k.State)
+				return err
 			})
 		},
 	}
-}
-
-func (a *app) keysImportCommand() *cobra.Command {
-	var file, encoding string
-	var remove bool
-	cmd := &cobra.Command{
-		Use: "import NAME KIND --file FILE", Short: "Put a secret that a provider handed out into the token",
-		Long: `import reads a secret from a file ("-" is standard input), puts it into the token,
-has the token use it once and compares the result. The secret is never taken from
-the command line, which other users can read.
-
-` + kindsHelp,
-		Example: `  gardu keys import finpay-secret hmac-sha512 --file /run/secret.txt --remove
-  gardu keys import prepaid-envelope aes-192 --file key.hex --encoding hex --remove`,
-		Args: usage(cobra.ExactArgs(2)),
-		RunE: func(c *cobra.Command, args []string) error {
-			if file == "" {
-				return withCode(exitUsage, errors.New("say where the secret is with --file FILE (or --file - for standard input)"))
-			}
-			value, err := a.readKey(file, encoding)
-			if err != nil {
-				return err
-			}
-			defer value.Wipe()
-			err = a.withToken(c.Context(), func(t *ceremony) error {
-				info, err := t.act(c.Context(), "key.import", args[0], func() (keystore.KeyInfo, error) {
-					return t.keys.Import(c.Context(), keystore.NewKey{Label: args[0], Kind: keystore.Kind(args[1])}, value)
-				})
-				if err != nil {
-					return err
-				}
-				return a.report("imported", &info)
-			})
-			if err != nil || file == "-" {
-				return err
-			}
-			if !remove {
-				_, _ = fmt.Fprintf(a.err, "gardu: %s still holds the secret in clear; remove it\n", file)
-				return nil
-			}
-			if err := os.Remove(file); err != nil {
-				return fmt.Errorf("the key is in the token, but its file could not be removed: %w; remove it by hand", err)
-			}
-			return nil
-		},
-	}
-	cmd.Flags().StringVar(&file, "file", "", "`FILE` with the secret")
-	cmd.Flags().StringVar(&encoding, "encoding", "raw", "how the file is written: raw, text (one trailing newline goes), hex or base64")
-	cmd.Flags().BoolVar(&remove, "remove", false, "remove the file afterwards")
-	return cmd
-}
-
-const maxKeyFile = 64 << 10
-
-func (a *app) readKey(file, encoding string) (*secret.Value, error) {
-	in := a.in
-	if file != "-" {
-		f, err := os.Open(file) //nolint:gosec // G304: the operator names the file on purpose
-		if err != nil {
-			return nil, fmt.Errorf("read the secret: %w", err)
-		}
-		defer func() { _ = f.Close() }()
-		in = f
-	}
-	b := make([]byte, 0, maxKeyFile+1)
-	buf := bytes.NewBuffer(b)
-	if _, err := io.CopyN(buf, in, maxKeyFile+1); err != nil && !errors.Is(err, io.EOF) {
-		return nil, fmt.Errorf("read the secret: %w", err)
-	}
-	raw := secret.New(buf.Bytes())
-	if raw.Len() > maxKeyFile {
-		raw.Wipe()
-		return nil, fmt.Errorf("%s is too large for a key; name the right file", file)
-	}
-	if encoding == "raw" {
-		return raw, nil
-	}
-	text := bytes.TrimSuffix(bytes.TrimSuffix(raw.Bytes(), []byte("\n")), []byte("\r"))
-	out := make([]byte, len(text))
-	var n int
-	var err error
-	switch encoding {
-	case "text":
-		n = copy(out, text)
-	case "hex":
-		n, err = hex.Decode(out, text)
-	case "base64":
-		n, err = base64.StdEncoding.Decode(out, text)
-	default:
-		raw.Wipe()
-		return nil, withCode(exitUsage, fmt.Errorf("--encoding %q is not known; use raw, text, hex or base64", encoding))
-	}
-	raw.Wipe()
-	if err != nil {
-		clear(out)
-		// The decoders' own errors may quote what they read.
-		return nil, fmt.Errorf("%s is not %s; choose another --encoding", file, encoding)
-	}
-	return secret.New(out[:n]), nil
 }
 
 func (a *app) keysUnlatchCommand() *cobra.Command {
@@ -300,12 +270,4 @@ unlatch allows one more try. Make sure first that the credential holds the right
 			return err
 		},
 	}
-}
-
-func (a *app) report(verb string, k *keystore.KeyInfo) error {
-	if a.json {
-		return a.printJSON(k)
-	}
-	_, err := fmt.Fprintf(a.out, "%s %s: %s, %d bits, check value %s, %s\n", strings.ToUpper(verb[:1])+verb[1:], k.Label, k.Type, k.Bits, dash(k.KCV), safety(k))
-	return err
 }

@@ -120,6 +120,9 @@ func (s *settings) checkProviders(bad problem) error {
 			return err
 		}
 	}
+	if err := s.checkWrapped(bad); err != nil {
+		return err
+	}
 	return s.checkSeparation(bad)
 }
 

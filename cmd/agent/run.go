@@ -58,9 +58,11 @@ type agent struct {
 	vault   vault
 	off     int // providers that could not be built
 
-	mu     sync.Mutex // guards what follows
-	engine *txn.Engine
-	health ui.Health // as last said to the screen
+	mu      sync.Mutex // guards what follows
+	engine  *txn.Engine
+	journal *queue.DB // nil while it is not open
+	moved   string    // which move of the journal's keys was tried last
+	health  ui.Health // as last said to the screen
 }
 
 const (
@@ -129,7 +131,7 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	}
 	sock, err := admin.Listen(admin.Options{
 		Path: set.Admin.Socket, Group: set.Admin.Group, KioskUser: set.Admin.KioskUser,
-		Verbs: ag.verbs(), Log: log,
+		Verbs: ag.keysVerb(ag.verbs()), Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -234,6 +236,8 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 		}
 	}()
 	ag.vault.db.Store(db)
+	ag.setJournal(db)
+	defer ag.setJournal(nil)
 	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
 		ag.vault.db.Store(nil)
 		return err
@@ -341,6 +345,9 @@ func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
 		err := db.Stats().Down
 		if err == nil {
 			err = ag.keys.Health(ctx)
+		}
+		if err == nil {
+			err = ag.moveJournal(ctx, db)
 		}
 		if ctx.Err() != nil {
 			return

@@ -70,7 +70,8 @@ func prepareKiosk(t *testing.T, e *testscript.Env) {
 	files := map[string]string{
 		"weak.pem":    string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 		"pin":         tok.PIN + "\n",
-		"hmac.txt":    "myclientsecret\n",
+		"hmac.txt":    "myclientsecret-of-24-byt\n",
+		"short.txt":   "myclientsecret\n",
 		"aes.hex":     strings.Repeat("0123456789abcdef", 3) + "\n",
 		"sample.json": sampleToken(t),
 		"api.key":     "key\n",

@@ -23,16 +23,17 @@ import (
 type settings struct {
 	file string
 
-	Kiosk    kioskSettings    `toml:"kiosk"`
-	Token    tokenSettings    `toml:"token"`
-	Journal  journalSettings  `toml:"journal"`
-	Audit    auditSettings    `toml:"audit"`
-	Screen   screenSettings   `toml:"screen"`
-	Admin    adminSettings    `toml:"admin"`
-	Limits   limitSettings    `toml:"limits"`
-	Delivery deliverySettings `toml:"delivery"`
-	Log      logSettings      `toml:"log"`
-	Update   updateSettings   `toml:"update"`
+	Kiosk    kioskSettings     `toml:"kiosk"`
+	Token    tokenSettings     `toml:"token"`
+	Journal  journalSettings   `toml:"journal"`
+	Audit    auditSettings     `toml:"audit"`
+	Wrapped  []wrappedSettings `toml:"wrapped"`
+	Screen   screenSettings    `toml:"screen"`
+	Admin    adminSettings     `toml:"admin"`
+	Limits   limitSettings     `toml:"limits"`
+	Delivery deliverySettings  `toml:"delivery"`
+	Log      logSettings       `toml:"log"`
+	Update   updateSettings    `toml:"update"`
 
 	providers []provider // those that the file has a table for
 }
@@ -79,8 +80,6 @@ type screenSettings struct {
 	Tones   bool    `toml:"tones"`
 }
 
-type adminSettings struct {
-	Socket    string `toml:"socket"`
 // look is the bank's own design of the screen.
 func (s screenSettings) look() ui.Look {
 	return ui.Look{Colour: s.Colour, Accent: s.Accent, LogoFile: s.Logo, Quiet: !s.Tones}
@@ -89,6 +88,8 @@ func (s screenSettings) look() ui.Look {
 // lookKeys are the keys of the parts that a ui.LookError names.
 var lookKeys = map[string]string{"colour": "screen.brand_colour", "accent": "screen.accent_colour", "logo": "screen.logo_file"}
 
+type adminSettings struct {
+	Socket    string `toml:"socket"`
 	Group     string `toml:"group"`
 	KioskUser string `toml:"kiosk_user"`
 }
@@ -216,14 +217,14 @@ func (s *settings) check() error {
 	case s.Token.MinRSABits != 0 && s.Token.MinRSABits < 1024:
 		return bad("token.min_rsa_bits", fmt.Sprintf("is %d", s.Token.MinRSABits), "give 2048 or more; below 1024 nothing is verified")
 	}
-	for _, n := range []struct {
-		key   string
-		value int
-	}{
 	var look *ui.LookError
 	if err := s.Screen.look().Check(); errors.As(err, &look) {
 		return bad(lookKeys[look.Part], look.Err.Error(), look.Hint)
 	}
+	for _, n := range []struct {
+		key   string
+		value int
+	}{
 		{"limits.customer_hour", s.Limits.CustomerHour}, {"limits.kiosk_hour", s.Limits.KioskHour}, {"limits.in_flight", s.Limits.InFlight},
 	} {
 		if n.value < 0 {
@@ -324,7 +325,7 @@ func (s *settings) openKeystore(log *slog.Logger) (*keystore.Store, error) {
 		Module: s.Token.Module, InitReserved: s.Token.InitReserved, TrustModulePath: s.Token.TrustModulePath,
 		Launcher: s.workerLauncher(log),
 		Token:    s.Token.Token, PIN: pin, LatchPath: s.Token.Latch,
-		Env: s.Token.Environment, Deadline: time.Duration(s.Token.Deadline), MinRSABits: s.Token.MinRSABits, Log: log,
+		Env: s.Token.Environment, Deadline: time.Duration(s.Token.Deadline), MinRSABits: s.Token.MinRSABits, Wrapped: s.wrappedKeys(), Log: log,
 	})
 }
 

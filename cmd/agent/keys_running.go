@@ -1,0 +1,107 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"gardu/internal/admin"
+	"gardu/internal/keystore"
+	"gardu/internal/queue"
+)
+
+// verbKeys has the running agent look for new generations of its keys, move the
+// journal to the newest, and say what is in use.
+const verbKeys = "keys.refresh"
+
+// keysInUse is the answer.
+type keysInUse struct {
+	Keys    map[string]string `json:"keys"`    // by the name that the configuration gives, the generation in use
+	Journal []string          `json:"journal"` // what the journal still needs; nil where it is not open
+	Failed  string            `json:"failed,omitempty"`
+}
+
+func (k *keysInUse) say() string {
+	var parts []string
+	for _, name := range slices.Sorted(maps.Keys(k.Keys)) {
+		if keystore.ParseName(k.Keys[name]).Number > 1 {
+			parts = append(parts, k.Keys[name])
+		}
+	}
+	s := "it runs and uses the newest generations now"
+	if len(parts) > 0 {
+		s += " (" + strings.Join(parts, ", ") + ")"
+	}
+	if k.Failed != "" {
+		s += "; but " + k.Failed
+	}
+	return s
+}
+
+func (ag *agent) setJournal(db *queue.DB) {
+	ag.mu.Lock()
+	defer ag.mu.Unlock()
+	ag.journal = db
+}
+
+// keysVerb adds the verb of the keys.
+func (ag *agent) keysVerb(verbs map[string]admin.Verb) map[string]admin.Verb {
+	verbs[verbKeys] = admin.Verb{Do: func(ctx context.Context, _ json.RawMessage, _ admin.Peer) (any, error) {
+		var now keysInUse
+		keys, err := ag.keys.Refresh(ctx)
+		if err != nil {
+			now.Failed = err.Error()
+		}
+		now.Keys = keys
+		ag.mu.Lock()
+		db := ag.journal
+		ag.mu.Unlock()
+		if db == nil {
+			return now, nil
+		}
+		if err := ag.moveJournal(ctx, db); err != nil {
+			now.Failed = errors.Join(err, errors.New(now.Failed)).Error()
+		}
+		if now.Journal, err = db.KEKs(); err != nil {
+			return nil, err
+		}
+		return now, nil
+	}}
+	return verbs
+}
+
+// moveJournal wraps the journal's keys by the newest generation of its KEK, where
+// another one still wraps some.
+func (ag *agent) moveJournal(ctx context.Context, db *queue.DB) error {
+	to, err := ag.keks.main.Newest(ctx)
+	if err != nil {
+		return err
+	}
+	now, err := db.KEKs()
+	if err != nil || len(now) == 1 && now[0] == to {
+		return err
+	}
+	ag.mu.Lock()
+	tried := ag.moved
+	ag.moved = to + " from " + strings.Join(now, ", ")
+	again := tried == ag.moved
+	ag.mu.Unlock()
+	if again {
+		return nil // what is left does not open, and that was said
+	}
+	n, err := db.Rewrap(ctx)
+	if err != nil {
+		ag.mu.Lock()
+		ag.moved = ""
+		ag.mu.Unlock()
+		return fmt.Errorf("move the journal to %s: %w", to, err)
+	}
+	if n > 0 {
+		ag.log.Info("the journal moved to another generation of its key", "kek", to, "keys", n)
+	}
+	return nil
+}
