@@ -92,6 +92,11 @@ deps-release:
 deps: ## Install what is missing: compiler, SoftHSM, tools of the tests (Debian; root or sudo)
 	@tools/deps.sh gcc libc6-dev softhsm2 opensc opensc-pkcs11 openssl ca-certificates strace
 
+# The signatures are compared with those of an npm package; wherever its node comes from will do.
+.PHONY: deps-node
+deps-node:
+	@command -v node >/dev/null && command -v npm >/dev/null || tools/deps.sh nodejs npm
+
 .PHONY: deps-e2e
 deps-e2e: deps ## Likewise, and a browser
 	@tools/deps.sh chromium
@@ -100,7 +105,7 @@ deps-e2e: deps ## Likewise, and a browser
 
 # Results that nothing has touched may come from Go's cache, but where CI is set every test runs.
 .PHONY: test
-test: go deps ## Run every test with the race detector (PKG=, TESTFLAGS=)
+test: go deps deps-node ## Run every test with the race detector (PKG=, TESTFLAGS=)
 	CGO_ENABLED=1 $(GO) test -race -timeout 5m $(if $(CI),-count=1) $(TESTFLAGS) $(PKG)
 
 .PHONY: lint

@@ -5,9 +5,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -69,7 +71,7 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	script := filepath.Join(dir, "sign.js")
 	require.NoError(t, os.WriteFile(script, []byte(peerScript), 0o600))
 
-	const rounds = 400
+	const rounds = 2500
 	calls := make([]peerCall, rounds)
 	rng := rand.New(rand.NewPCG(1, 2))
 	for i := range calls {
@@ -100,17 +102,77 @@ func TestAgainstAnotherSigner(t *testing.T) {
 	require.Len(t, got, rounds)
 
 	cfg := &Config{Mode: Symmetric, SignatureEncoding: Base64, SignQuery: true, EmptyBody: EmptyHash}
+	inHex := &Config{Mode: Symmetric, SignatureEncoding: Hex, SignQuery: true, EmptyBody: EmptyHash}
 	for i, c := range calls {
 		require.Equal(t, c.Body, got[i].Body, "the peer writes our body differently")
 		ours, err := signCall(t.Context(), cfg, &Keys{Secret: softMAC(c.Secret)},
 			callString(cfg, c.Method, c.Path, []byte(c.Token), []byte(c.Body), c.Stamp))
 		require.NoError(t, err)
 		require.Equal(t, got[i].HMAC, ours)
+		raw, err := base64.StdEncoding.DecodeString(got[i].HMAC)
+		require.NoError(t, err)
+		ours, err = signCall(t.Context(), inHex, &Keys{Secret: softMAC(c.Secret)},
+			callString(inHex, c.Method, c.Path, []byte(c.Token), []byte(c.Body), c.Stamp))
+		require.NoError(t, err)
+		require.Equal(t, hex.EncodeToString(raw), ours)
 		ours, err = signToken(&Keys{Token: testKey()}, tokenString(c.Client, c.Stamp))
 		require.NoError(t, err)
 		require.Equal(t, got[i].RSA, ours)
 	}
 	t.Logf("%d bodies signed alike", rounds)
+}
+
+// TestOpenSSLVerifiesOurSignatures has the openssl program verify token and
+// asymmetric transaction signatures over random requests, in both encodings. The
+// strings that it verifies are put together here from the standard's words, and not
+// by the code under test.
+func TestOpenSSLVerifiesOurSignatures(t *testing.T) {
+	if _, err := exec.LookPath("openssl"); err != nil {
+		t.Skip("skipped: openssl is not installed; make deps installs it")
+	}
+	dir := t.TempDir()
+	der, err := x509.MarshalPKIXPublicKey(testKey().Public())
+	require.NoError(t, err)
+	public := filepath.Join(dir, "public.pem")
+	require.NoError(t, os.WriteFile(public, pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}), 0o600))
+	verify := func(text string, sig []byte) (string, error) {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "text"), []byte(text), 0o600))
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "sig"), sig, 0o600))
+		cmd := exec.CommandContext(t.Context(), "openssl", "dgst", "-sha256", "-verify", public, "-signature", "sig", "text")
+		cmd.Dir = dir
+		out, err := cmd.CombinedOutput()
+		return string(out), err
+	}
+	rng := rand.New(rand.NewPCG(3, 4))
+	for i := range 100 {
+		body, stamp := randomBody(rng), time.Unix(rng.Int64N(4e9), 0).In(jakarta).Format(stampLayout)
+		path := "/" + word(rng, plainSet, 1, 40) + "?a=" + word(rng, plainSet, 0, 9)
+		cfg := &Config{Mode: Asymmetric, SignatureEncoding: []string{Base64, Hex}[i%2], SignQuery: true, EmptyBody: EmptyHash}
+		sig, err := signCall(t.Context(), cfg, &Keys{Transaction: testKey()}, callString(cfg, "POST", path, nil, body, stamp))
+		require.NoError(t, err)
+		raw, err := base64.StdEncoding.DecodeString(sig)
+		if cfg.SignatureEncoding == Hex {
+			raw, err = hex.DecodeString(sig)
+		}
+		require.NoError(t, err)
+		sum := sha256.Sum256(body)
+		text := "POST:" + path + ":" + hex.EncodeToString(sum[:]) + ":" + stamp
+		out, err := verify(text, raw)
+		require.NoError(t, err, out)
+		require.Contains(t, out, "Verified OK")
+
+		client := word(rng, plainSet, 1, 36)
+		sig, err = signToken(&Keys{Token: testKey()}, tokenString(client, stamp))
+		require.NoError(t, err)
+		raw, err = base64.StdEncoding.DecodeString(sig)
+		require.NoError(t, err)
+		out, err = verify(client+"|"+stamp, raw)
+		require.NoError(t, err, out)
+		if i == 0 {
+			_, err = verify(text+"x", raw)
+			require.Error(t, err, "openssl tells a wrong one")
+		}
+	}
 }
 
 const plainSet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-."
