@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto"
 	"crypto/rand"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -60,6 +63,9 @@ func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 func (ag *agent) openAudit(ctx context.Context) (err error) {
 	if ag.audit == nil {
 		ag.audit, err = audit.Open(ctx, audit.Options{Path: ag.set.Audit.Path, Who: agentName, Log: ag.log})
+		if err != nil {
+			err = fmt.Errorf("%w: %w", errAudit, err)
+		}
 	}
 	return err
 }
@@ -133,7 +139,10 @@ func cookieKey(path string) ([]byte, error) {
 
 // recorder writes the engine's acts into the audit record. No customer identifier
 // goes there: the record is kept for years and read by many.
-type recorder struct{ log *audit.Trail }
+type recorder struct {
+	log   *audit.Trail
+	watch *auditWatch // nil where nobody looks
+}
 
 // Record implements txn.Recorder. On the delivery path it costs no sync: the
 // journal's own commit carries the record's head. A person's act is synced.
@@ -160,6 +169,7 @@ func (r recorder) Record(ctx context.Context, act string, q *txn.Request, at *tx
 		attrs["why"] = q.Note
 	}
 	_, err := r.log.Append(ctx, audit.Entry{Act: act, Object: q.ID, Who: who, Attrs: attrs, Sync: person})
+	r.watch.told(err)
 	return err
 }
 
@@ -195,6 +205,14 @@ func whoami() string {
 		name = s + " as " + name
 	}
 	return name
+}
+
+func publicPEM(pub crypto.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(pub)
+	if err != nil {
+		return "", fmt.Errorf("write the public key: %w", err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
 func (a *app) printJSON(v any) error {

@@ -63,7 +63,7 @@ func (s *stopped) engine(ctx context.Context) (*txn.Engine, error) {
 		offers[i].Provider = nil
 	}
 	return txn.NewEngine(ctx, txn.Options{
-		Store: s.db, Identity: s.db.Identity(), Offers: offers, Audit: recorder{s.audit}, Log: s.ag.log, Timing: s.set.timing(),
+		Store: s.db, Identity: s.db.Identity(), Offers: offers, Audit: recorder{log: s.audit}, Log: s.ag.log, Timing: s.set.timing(),
 	})
 }
 

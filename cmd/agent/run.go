@@ -39,12 +39,13 @@ goes on trying.`,
 // agent is the running program: what lives as long as it does, and the service
 // that comes and goes with the token and the journal.
 type agent struct {
-	set    *settings
-	log    *slog.Logger
-	keys   *keystore.Store
-	audit  *audit.Trail
-	screen *ui.Server
-	staff  *staffList
+	set     *settings
+	log     *slog.Logger
+	keys    *keystore.Store
+	audit   *audit.Trail
+	audited auditWatch
+	screen  *ui.Server
+	staff   *staffList
 
 	manager *manager
 
@@ -58,11 +59,9 @@ type agent struct {
 	vault   vault
 	off     int // providers that could not be built
 
-	mu      sync.Mutex // guards what follows
-	engine  *txn.Engine
-	journal *queue.DB // nil while it is not open
-	moved   string    // which move of the journal's keys was tried last
-	health  ui.Health // as last said to the screen
+	mu     sync.Mutex // guards what follows
+	engine *txn.Engine
+	health ui.Health // as last said to the screen
 }
 
 const (
@@ -131,7 +130,7 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	}
 	sock, err := admin.Listen(admin.Options{
 		Path: set.Admin.Socket, Group: set.Admin.Group, KioskUser: set.Admin.KioskUser,
-		Verbs: ag.keysVerb(ag.verbs()), Log: log,
+		Verbs: ag.verbs(), Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -236,8 +235,6 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 		}
 	}()
 	ag.vault.db.Store(db)
-	ag.setJournal(db)
-	defer ag.setJournal(nil)
 	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
 		ag.vault.db.Store(nil)
 		return err
@@ -252,7 +249,7 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 		ag.log.Error("operator alarm", "alarm", "the journal was put back from a copy; what may have been sent is in doubt", "detail", behind)
 	}
 	eng, err := txn.NewEngine(ctx, txn.Options{
-		Store: db, Identity: db.Identity(), Offers: ag.offered, Audit: recorder{ag.audit}, Log: ag.log,
+		Store: db, Identity: db.Identity(), Offers: ag.offered, Audit: recorder{ag.audit, &ag.audited}, Log: ag.log,
 		Limits: txn.Limits{CustomerHour: ag.set.Limits.CustomerHour, KioskHour: ag.set.Limits.KioskHour, InFlight: ag.set.Limits.InFlight},
 		Timing: ag.set.timing(), Behind: behind != "",
 		OnChange: ag.screen.RequestChanged, OnLink: ag.screen.LinkChanged,
@@ -347,7 +344,7 @@ func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
 			err = ag.keys.Health(ctx)
 		}
 		if err == nil {
-			err = ag.moveJournal(ctx, db)
+			err = ag.audited.stands(ctx, ag.audit)
 		}
 		if ctx.Err() != nil {
 			return
@@ -406,6 +403,10 @@ func healthOf(err error) ui.Health {
 	h := ui.Health{Reason: "internal", Hint: hintOf(err)}
 	var q *queue.Error
 	switch {
+	case errors.Is(err, unix.ENOSPC):
+		h.Reason = "disk_full"
+	case errors.Is(err, errAudit):
+		h.Reason = "audit"
 	case errors.As(err, &q), errors.Is(err, txn.ErrSeal), errors.Is(err, queue.ErrDown), errors.Is(err, queue.ErrWrongKEK):
 		h.Reason = "journal" // before the token: a wrong key for this journal is no absent token
 	case errors.Is(err, keystore.ErrPINLocked), errors.Is(err, keystore.ErrPINWrong), errors.Is(err, keystore.ErrPINUnusable):
