@@ -36,7 +36,7 @@ pack() { # CONFIG FORMAT; nfpm says on standard output what is wrong
 	local said
 	said=$(go tool -modfile=tools/nfpm/go.mod nfpm package --config "packaging/nfpm/$1.yaml" --packager "$2" --target "$out/" 2>&1) || fail "$1 as $2: $said"
 }
-for format in ${GARDU_FORMATS:-deb rpm}; do
+for format in deb rpm; do
 	for arch in "${archs[@]}"; do
 		GARDU_ARCH=$arch pack gardu "$format"
 	done

@@ -21,7 +21,7 @@ mkdir -p "$out"
 if [ ! -d "$out/base" ]; then
 	echo "· making Debian 12 (a minute)"
 	rm -rf "$out/base.new"
-	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,softhsm2,opensc,curl,ca-certificates,procps,iproute2 \
+	debootstrap --variant=minbase --include=systemd,systemd-sysv,dbus,libpam-systemd,softhsm2,opensc,rpm,curl,ca-certificates,procps,iproute2 \
 		bookworm "$out/base.new" "${GARDU_DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$out/debootstrap.log" 2>&1 || {
 		tail -5 "$out/debootstrap.log" >&2
 		exit 1
@@ -49,13 +49,13 @@ for pair in old:0.9.1 new:0.9.2; do
 	mkdir -p "$out/$folder.programs"
 	gardu "$out/$folder.programs/gardu-linux-amd64" "$version"
 	(cd "$out/$folder.programs" && echo "gardu $version" >BUILD.txt && sha256sum BUILD.txt gardu-* >SHA256SUMS)
-	GARDU_FORMATS=deb packaging/package.sh "$out/$folder" "$version" "$out/$folder.programs" amd64 >/dev/null
+	packaging/package.sh "$out/$folder" "$version" "$out/$folder.programs" amd64 >/dev/null
 done
 
 # What the updater gets. A version is linked once and kept: the broken ones differ by a word in their memory.
 rm -rf "$out/programs"
 mkdir -p "$out/programs"
-for version in 1.0.1 1.0.2 1.0.3 1.0.4 1.0.5 1.0.6 1.0.7 1.0.8; do
+for version in 1.0.1 2.1.2 2.1.3 2.1.4 2.1.5 2.1.6 2.1.7; do
 	gardu "$out/programs/$version" "$version"
 done
 while IFS=: read -r version defect; do

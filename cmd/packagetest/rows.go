@@ -18,6 +18,8 @@ type bench struct {
 	plan plan
 	old  string // the version that is installed first
 	new  string // the one it is upgraded to
+	now  string // the one that an update has brought
+	pub  *publisher
 
 	before map[string]string // files before anything was installed
 	failed int
@@ -154,6 +156,13 @@ func (b *bench) prepare(ctx context.Context) error {
 		if err := b.c.copyIn(debs[0], visitDir+"/"+v.folder+".deb", 0o644); err != nil {
 			return err
 		}
+		rpms, err := filepath.Glob(filepath.Join("build/packagetest", v.folder, "gardu-[0-9]*.x86_64.rpm"))
+		if err != nil || len(rpms) != 1 {
+			return fmt.Errorf("there are %d rpm packages in build/packagetest/%s instead of one; run make package-test", len(rpms), v.folder)
+		}
+		if err := b.c.copyIn(rpms[0], visitDir+"/"+v.folder+".rpm", 0o644); err != nil {
+			return err
+		}
 		out, err := exec.CommandContext(ctx, "dpkg-deb", "-f", debs[0], "Version").Output() //nolint:gosec // G204: our own package
 		if err != nil {
 			return fmt.Errorf("read the version of %s: %w", debs[0], err)
@@ -197,6 +206,7 @@ func (b *bench) rows() []row {
 		row{name: "purge with an open request: refused, nothing destroyed", do: b.purgeRefused},
 		row{name: "removed and installed again: the request goes on", do: b.reinstall},
 		row{name: "remove and purge leave nothing but what they say", do: b.purge},
+		row{name: "rpm: installed, upgraded and erased, its scripts and files like the deb's", do: b.rpm},
 	)
 }
 

@@ -107,3 +107,54 @@ func (b *bench) purge(ctx context.Context) (string, error) {
 	}
 	return fmt.Sprintf("%d files before and after compared", len(after)), nil
 }
+
+// rpm does with the rpm package what was done with the deb: Debian's rpm runs its
+// scripts, and this machine's systemd is what they speak to.
+func (b *bench) rpm(ctx context.Context) (string, error) {
+	install := func(how, folder string) (string, error) {
+		return b.c.sh(ctx, "rpm "+how+" --nodeps --ignorearch "+visitDir+"/"+folder+".rpm 2>&1")
+	}
+	said, err := install("-i", "old")
+	if err != nil {
+		return "", err
+	}
+	if err := has("rpm -i", said, "nothing runs before this kiosk is provisioned"); err != nil {
+		return "", err
+	}
+	enabled := "enabled\nenabled\nenabled\nenabled\n"
+	state := "systemctl is-enabled gardu.service gardu.socket gardu-update.path gardu-update.timer; gardu version; rpm -V --nodeps gardu; stat -c '%U %a' /etc/gardu /var/lib/gardu /opt/gardu"
+	out, err := b.c.sh(ctx, state)
+	if err != nil {
+		return "", err
+	}
+	if err := has("the machine", out, enabled+"gardu "+b.old+" ", "root 755\ngardu 750\nroot 755\n"); err != nil {
+		return "", err
+	}
+	listed, err := b.c.sh(ctx, "rpm -ql gardu | sort; echo; dpkg-deb --fsys-tarfile "+visitDir+"/old.deb | tar -t | grep -v '/$' | sed 's/^\\.//' | sort")
+	if err != nil {
+		return "", err
+	}
+	fromRPM, fromDeb, _ := strings.Cut(listed, "\n\n")
+	if strings.TrimSpace(fromRPM) != strings.TrimSpace(fromDeb) {
+		return "", fmt.Errorf("rpm and deb have other files:\n%s", listed)
+	}
+	if _, err := install("-U", "new"); err != nil {
+		return "", err
+	}
+	if out, err = b.c.sh(ctx, state); err != nil {
+		return "", err
+	}
+	if err := has("the upgraded machine", out, enabled+"gardu "+b.new+" "); err != nil {
+		return "", err
+	}
+	if said, err = b.c.sh(ctx, "rpm -e --nodeps gardu 2>&1; systemctl list-unit-files --no-legend 'gardu*'; ls -d /usr/lib/gardu /opt/gardu /run/gardu 2>/dev/null; true"); err != nil {
+		return "", err
+	}
+	if err := has("rpm -e", said, "gardu: removed."); err != nil {
+		return "", err
+	}
+	if strings.Contains(said, "gardu.service") || strings.Contains(said, "/usr/lib/gardu\n") {
+		return "", errors.New("the erased package left: " + said)
+	}
+	return fmt.Sprintf("%d files, the deb's", strings.Count(fromRPM, "\n")+1), nil
+}

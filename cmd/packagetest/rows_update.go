@@ -1,3 +1,498 @@
 package main
 
-func (b *bench) updateRows() []row { return nil }
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+const (
+	programs = "build/packagetest/programs"
+	repoPath = visitDir + "/repository"
+)
+
+// updateRows are about releases that come through the updater. One version follows
+// the other, so their order counts.
+func (b *bench) updateRows() []row {
+	all := []row{
+		{name: "key ceremony, repository, root of trust: gardu update check", needs: true, do: b.ceremony},
+		{name: "update to a good release under a probe", limit: 5 * time.Minute, do: func(ctx context.Context) (string, error) { return b.good(ctx, "1.0.1", 0) }},
+	}
+	for _, broken := range [][2]string{
+		{"2.0.1", "exits"}, {"2.0.2", "panics before main"}, {"2.0.3", "truncated"}, {"2.0.4", "is never ready"},
+		{"2.0.5", "dies after ready"}, {"2.0.6", "stops its watchdog"}, {"2.0.7", "dies slowly"},
+	} {
+		all = append(all, row{
+			name: "a release that " + broken[1] + ": back by itself", limit: 6 * time.Minute,
+			do: func(ctx context.Context) (string, error) { return b.broken(ctx, broken[0]) },
+		})
+	}
+	return append(all,
+		row{name: "a program torn on the disk after it was installed: back by itself", do: b.torn},
+		row{name: "a customer's session: the update waits for its end", limit: 5 * time.Minute, do: b.waits},
+		row{name: "power cut at each step of the swap: one whole version, then the new one", limit: 15 * time.Minute, do: b.cuts},
+		row{name: "disk full: the reason is shown, nothing changes, and it goes on afterwards", limit: 5 * time.Minute, do: b.diskFull},
+		row{name: "USB: gardu update apply --from, without a repository", limit: 5 * time.Minute, do: b.usb},
+		row{name: "hold, resume, and rollback by hand", limit: 5 * time.Minute, do: b.byHand},
+	)
+}
+
+// status is what gardu update status --json says.
+type status struct {
+	Current string `json:"current"`
+	Pending bool   `json:"pending"`
+	Reason  struct {
+		Code string `json:"code"`
+		Text string `json:"text"`
+	} `json:"reason"`
+	Bad map[string]string `json:"bad"`
+}
+
+func (b *bench) status(ctx context.Context) (s status, err error) {
+	out, err := b.c.in(ctx, "gardu", "update", "status", "--json")
+	if err != nil {
+		return s, err
+	}
+	return s, json.Unmarshal([]byte(out), &s)
+}
+
+// runs waits until a version is committed and the agent runs from it, whole.
+func (b *bench) runs(ctx context.Context, limit time.Duration, version string) error {
+	return until(ctx, limit, func() error {
+		s, err := b.status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Current != version || s.Pending {
+			return fmt.Errorf("version %s (pending %v) is installed: %s %s", s.Current, s.Pending, s.Reason.Code, s.Reason.Text)
+		}
+		return b.whole(ctx, version)
+	})
+}
+
+// whole reports an error unless the agent is in service and runs from exactly the
+// program that was published as the version.
+func (b *bench) whole(ctx context.Context, version string) error {
+	line, err := b.c.sh(ctx, `p=$(systemctl show gardu.service -p MainPID --value); readlink /proc/$p/exe && cat /proc/$p/exe | sha256sum`)
+	if err != nil {
+		return err
+	}
+	exe := "/opt/gardu/versions/" + version + "/gardu"
+	from := filepath.Join(programs, version)
+	if version == "factory" {
+		exe, from = "/usr/lib/gardu/gardu", "build/packagetest/new.programs/gardu-linux-amd64"
+	}
+	sum, err := sumOf(from)
+	if err != nil {
+		return err
+	}
+	if err := has("the agent's process", line, exe+"\n", sum); err != nil {
+		return err
+	}
+	return b.health(ctx, 5*time.Second, inService)
+}
+
+func (b *bench) ceremony(ctx context.Context) (string, error) {
+	p, err := newPublisher(filepath.Join(b.c.root, repoPath))
+	if err != nil {
+		return "", err
+	}
+	b.pub = p
+	if _, err := b.c.sh(ctx, "install -m 0644 "+repoPath+"/metadata/1.root.json /etc/gardu/update-root.json"); err != nil {
+		return "", err
+	}
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+		return "", err
+	}
+	if _, err := b.c.in(ctx, "systemctl", "restart", "gardu.service"); err != nil {
+		return "", err
+	}
+	if err := b.health(ctx, 20*time.Second, inService); err != nil {
+		return "", err
+	}
+	out, err := b.c.in(ctx, "gardu", "update", "check")
+	return strings.TrimSpace(out), err
+}
+
+// setUpdate writes the table [update] of the configuration anew.
+func (b *bench) setUpdate(text string) error {
+	path := filepath.Join(b.c.root, "etc/gardu/gardu.toml")
+	old, err := os.ReadFile(path) //nolint:gosec // G304: the machine's own file
+	if err != nil {
+		return err
+	}
+	const mark = "# The test's own: updates.\n"
+	kept, _, _ := strings.Cut(string(old), mark)
+	// A sample may have the table already: ours takes its place.
+	var out []string
+	inside := false
+	for line := range strings.Lines(kept) {
+		if strings.HasPrefix(line, "[") {
+			inside = strings.HasPrefix(line, "[update]")
+		}
+		if !inside {
+			out = append(out, line)
+		}
+	}
+	return b.c.put("/etc/gardu/gardu.toml", 0o644, []byte(strings.Join(out, "")+mark+"[update]\n"+text))
+}
+
+// ask starts the updater as its timer does, without waiting for it.
+func (b *bench) ask(ctx context.Context) error {
+	_, err := b.c.sh(ctx, "systemctl reset-failed gardu-update.service 2>/dev/null; systemctl start --no-block gardu-update.service")
+	return err
+}
+
+func (b *bench) offer(version string) error {
+	return b.pub.release(version, filepath.Join(programs, version))
+}
+
+// good publishes a release and waits until it is committed, under a probe.
+func (b *bench) good(ctx context.Context, version string, most int) (string, error) {
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	said, err := b.under(ctx, most, func() error {
+		if err := b.ask(ctx); err != nil {
+			return err
+		}
+		return b.runs(ctx, 2*time.Minute, version)
+	})
+	b.now = version
+	return said, err
+}
+
+// broken publishes a release that does not work and waits until the one before runs
+// again and the other is not tried any more.
+func (b *bench) broken(ctx context.Context, version string) (string, error) {
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	why := ""
+	said, err := b.under(ctx, 2, func() error {
+		if err := b.ask(ctx); err != nil {
+			return err
+		}
+		if err := until(ctx, 4*time.Minute, func() error {
+			s, err := b.status(ctx)
+			if err != nil {
+				return err
+			}
+			if why = s.Bad[version]; why == "" && s.Reason.Code != "new_version_refuses" {
+				return fmt.Errorf("version %s is not called bad: %s (pending %v), %s %s", version, s.Current, s.Pending, s.Reason.Code, s.Reason.Text)
+			}
+			if why == "" {
+				why = s.Reason.Text
+			}
+			return nil
+		}); err != nil {
+			return err
+		}
+		if err := b.runs(ctx, time.Minute, b.now); err != nil {
+			return err
+		}
+		return b.idle(ctx)
+	})
+	return said + "; " + why, err
+}
+
+// idle waits for the end of a run of the updater.
+func (b *bench) idle(ctx context.Context) error {
+	return until(ctx, 3*time.Minute, func() error {
+		out, err := b.c.in(ctx, "systemctl", "show", "gardu-update.service", "-p", "ActiveState", "--value")
+		if s := strings.TrimSpace(out); err == nil && s == "activating" {
+			err = errors.New("the updater is at work")
+		}
+		return err
+	})
+}
+
+func (b *bench) torn(ctx context.Context) (string, error) {
+	before := b.now
+	if _, err := b.good(ctx, "2.1.2", 0); err != nil {
+		return "", err
+	}
+	b.now = before
+	said, err := b.under(ctx, 2, func() error {
+		if _, err := b.c.sh(ctx, "truncate -s 5M /opt/gardu/versions/2.1.2/gardu; systemctl kill -s KILL gardu.service"); err != nil {
+			return err
+		}
+		return b.runs(ctx, time.Minute, before)
+	})
+	return said, err
+}
+
+// waits keeps a customer typing while an update is wanted.
+func (b *bench) waits(ctx context.Context) (string, error) {
+	cmd := b.c.command(ctx, visitDir+"/bin/packagetest", "visit", "session")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		return "", err
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return "", err
+	}
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	defer func() {
+		_ = in.Close()
+		_ = cmd.Wait()
+	}()
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "typing\n" {
+		return "", fmt.Errorf("the customer did not begin: %q %w", line, err)
+	}
+	const version = "2.1.3"
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	if err := b.ask(ctx); err != nil {
+		return "", err
+	}
+	var reason string
+	if err := until(ctx, time.Minute, func() error {
+		s, err := b.status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Reason.Code != "session_active" {
+			return fmt.Errorf("the reason is %s: %s", s.Reason.Code, s.Reason.Text)
+		}
+		reason = s.Reason.Text
+		return nil
+	}); err != nil {
+		return "", err
+	}
+	for range 30 { // half the while a customer may think
+		if err := b.whole(ctx, b.now); err != nil {
+			return "", fmt.Errorf("while the customer is there: %w", err)
+		}
+		time.Sleep(200 * time.Millisecond)
+	}
+	if err := in.Close(); err != nil { // the customer leaves, and the page with them
+		return "", err
+	}
+	if err := b.runs(ctx, 4*time.Minute, version); err != nil {
+		return "", err
+	}
+	b.now = version
+	return reason, nil
+}
+
+// cuts publishes one release and cuts the power at each step of its way, again and
+// again, until it has come through.
+func (b *bench) cuts(ctx context.Context) (string, error) {
+	before, version := b.now, "2.1.4"
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	opt, state := filepath.Join(b.c.root, "opt/gardu"), filepath.Join(b.c.root, "var/lib/gardu-update/state.json")
+	pending := func() bool {
+		t, err := os.ReadFile(state)
+		return err == nil && strings.Contains(string(t), `"pending": "`+version+`"`)
+	} //nolint:gosec // G304: the machine's own file
+	link := func() bool {
+		to, err := os.Readlink(filepath.Join(opt, "current"))
+		return err == nil && to == "versions/"+version
+	}
+	there := func(parts ...string) func() bool {
+		return func() bool {
+			m, err := filepath.Glob(filepath.Join(append([]string{opt}, parts...)...))
+			return err == nil && len(m) > 0
+		}
+	}
+	var done []string
+	for _, step := range []struct {
+		name string
+		now  func() bool
+	}{
+		{"download begun", there("download", "*.part")},
+		{"download whole", func() bool {
+			m, err := filepath.Glob(filepath.Join(opt, "download", "*"))
+			return err == nil && len(m) > 0 && !strings.HasSuffix(m[0], ".part") || there("versions", ".staging")()
+		}},
+		{"slot filled", there("versions", version, "gardu")},
+		{"pending written", pending},
+		{"link switched", link},
+		{"restarted", func() bool { return link() && b.startedFrom(ctx, version) }},
+	} {
+		if err := b.ask(ctx); err != nil {
+			return "", err
+		}
+		if err := soon(ctx, 90*time.Second, step.now); err != nil {
+			s, _ := b.status(ctx)
+			return "", fmt.Errorf("step %q was not seen: %w; %s %s", step.name, err, s.Current, s.Reason.Text)
+		}
+		if err := b.reboot(ctx); err != nil {
+			return "", fmt.Errorf("after %q: %w", step.name, err)
+		}
+		if err := until(ctx, time.Minute, func() error {
+			return either(b.whole(ctx, before), b.whole(ctx, version))
+		}); err != nil {
+			return "", fmt.Errorf("after %q: %w", step.name, err)
+		}
+		done = append(done, step.name)
+		if s, err := b.status(ctx); err == nil && s.Current == version && !s.Pending {
+			break
+		}
+	}
+	if err := b.ask(ctx); err != nil {
+		return "", err
+	}
+	if err := b.runs(ctx, 3*time.Minute, version); err != nil {
+		return "", err
+	}
+	b.now = version
+	_, err := b.c.in(ctx, "gardu", "audit", "verify")
+	return strings.Join(done, ", "), err
+}
+
+func either(a, b error) error {
+	if a == nil || b == nil {
+		return nil
+	}
+	return errors.Join(a, b)
+}
+
+// startedFrom reports whether the agent's process is that of a version.
+func (b *bench) startedFrom(ctx context.Context, version string) bool {
+	out, err := b.c.sh(ctx, `readlink /proc/$(systemctl show gardu.service -p MainPID --value)/exe`)
+	return err == nil && strings.Contains(out, "/"+version+"/")
+}
+
+// soon looks as often as it can.
+func soon(ctx context.Context, limit time.Duration, see func() bool) error {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(500 * time.Microsecond) {
+		if see() {
+			return nil
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("not within %s", limit)
+}
+
+// diskFull puts the versions on a disk with five megabytes left.
+func (b *bench) diskFull(ctx context.Context) (string, error) {
+	if _, err := b.c.sh(ctx, `size=$(du -sk /opt/gardu | cut -f1); cp -a /opt/gardu /opt/gardu.copy && mount -t tmpfs -o mode=0755,size=$((size + 5000))k tmpfs /opt/gardu && cp -a /opt/gardu.copy/. /opt/gardu/ && rm -rf /opt/gardu.copy`); err != nil {
+		return "", err
+	}
+	const version = "2.1.5"
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	var reason string
+	err := b.ask(ctx)
+	if err == nil {
+		err = until(ctx, time.Minute, func() error {
+			s, err := b.status(ctx)
+			if err == nil && s.Reason.Code != "disk" {
+				err = fmt.Errorf("the reason is %s: %s", s.Reason.Code, s.Reason.Text)
+			}
+			reason = s.Reason.Text
+			return err
+		})
+	}
+	if err == nil {
+		err = b.whole(ctx, b.now)
+	}
+	if err := errors.Join(err, b.idle(ctx)); err != nil {
+		return "", err
+	}
+	if _, err := b.c.sh(ctx, "mount -o remount,size=200M /opt/gardu"); err != nil {
+		return "", err
+	}
+	if err := b.ask(ctx); err != nil {
+		return "", err
+	}
+	if err := b.runs(ctx, 2*time.Minute, version); err != nil {
+		return "", err
+	}
+	b.now = version
+	// Back to the machine's own disk, as a person would who gave it more.
+	_, err = b.c.sh(ctx, `cp -a /opt/gardu /opt/gardu.copy && umount -l /opt/gardu && rm -rf /opt/gardu && mv /opt/gardu.copy /opt/gardu && systemctl restart gardu.service`)
+	if err == nil {
+		err = b.runs(ctx, time.Minute, version)
+	}
+	return reason, err
+}
+
+func (b *bench) usb(ctx context.Context) (string, error) {
+	const version = "2.1.6"
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	if err := b.pub.copyTo(filepath.Join(b.c.root, visitDir, "usb", "gardu")); err != nil {
+		return "", err
+	}
+	if err := b.setUpdate("settle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+		return "", err
+	}
+	if s, err := b.status(ctx); err != nil || s.Reason.Code != "not_configured" {
+		return "", fmt.Errorf("without a repository the reason is %s: %w", s.Reason.Code, err)
+	}
+	out, err := b.c.in(ctx, "gardu", "update", "apply", "--from", visitDir+"/usb/gardu")
+	if err != nil {
+		return "", err
+	}
+	b.now = version
+	return strings.TrimSpace(out), b.runs(ctx, 30*time.Second, version)
+}
+
+func (b *bench) byHand(ctx context.Context) (string, error) {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+		return "", err
+	}
+	before, version := b.now, "2.1.7"
+	if err := b.offer(version); err != nil {
+		return "", err
+	}
+	if _, err := b.c.in(ctx, "gardu", "update", "hold", "--reason", "the test"); err != nil {
+		return "", err
+	}
+	if err := b.ask(ctx); err != nil {
+		return "", err
+	}
+	if err := until(ctx, 30*time.Second, func() error {
+		s, err := b.status(ctx)
+		if err == nil && s.Reason.Code != "held" {
+			err = fmt.Errorf("the reason is %s: %s", s.Reason.Code, s.Reason.Text)
+		}
+		return err
+	}); err != nil {
+		return "", err
+	}
+	if err := errors.Join(b.idle(ctx), b.whole(ctx, before)); err != nil {
+		return "", err
+	}
+	if _, err := b.c.in(ctx, "gardu", "update", "resume"); err != nil {
+		return "", err
+	}
+	if err := b.ask(ctx); err != nil {
+		return "", err
+	}
+	if err := errors.Join(b.runs(ctx, 2*time.Minute, version), b.idle(ctx)); err != nil {
+		return "", err
+	}
+	out, err := b.c.in(ctx, "gardu", "update", "rollback", "--reason", "the test")
+	if err != nil {
+		return "", err
+	}
+	if err := b.runs(ctx, 30*time.Second, before); err != nil {
+		return "", err
+	}
+	said, err := b.c.in(ctx, "gardu", "update", "rollback", "--to", "factory", "--reason", "the test")
+	if err != nil {
+		return "", err
+	}
+	b.now = "factory"
+	return strings.TrimSpace(out) + "; " + strings.TrimSpace(said), b.runs(ctx, 30*time.Second, "factory")
+}

@@ -200,12 +200,13 @@ func (v *visitor) hold(ctx context.Context, args []string) error {
 	return err
 }
 
-// link takes the line away or brings it back: link down, link up.
+// link takes the line away, and with it the platforms' memory, or brings it back:
+// link down, link up.
 func (v *visitor) link(ctx context.Context, args []string) error {
 	if len(args) == 1 && args[0] == "up" {
 		return v.up.Clear(ctx)
 	}
-	var errs []error
+	errs := []error{v.up.Reset(ctx)} // what happened before is not counted
 	for _, p := range []string{"finpay", "netzme", "prepaid"} {
 		errs = append(errs, v.up.Fault(ctx, stage.Fault{Provider: p, Kind: "down"}))
 	}
