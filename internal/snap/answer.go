@@ -118,6 +118,9 @@ func (o object) head(a *txn.Answer) {
 	code, _ := o.text("responseCode")
 	message, _ := o.text("responseMessage")
 	a.Code = printable(code, maxCode)
+	if _, _, ok := splitCode(code); !ok {
+		a.Code = maskDigits(a.Code) // not a code at all: perhaps something that is not for operators
+	}
 	a.Text = maskDigits(printable(message, maxText))
 }
 
@@ -140,8 +143,9 @@ func printable(s string, limit int) string {
 
 // maskDigits replaces runs of four and more digits. A message is for operators and
 // decides nothing; a PIN, a one-time password or a phone number in it is not for them.
-func maskDigits(s string) string {
-	const short = 4
+func maskDigits(s string) string { return maskRuns(s, 4) }
+
+func maskRuns(s string, short int) string {
 	b := []byte(s)
 	for i := 0; i < len(b); {
 		j := i

@@ -64,6 +64,7 @@ func (n *Netzme) forgotPIN(ctx context.Context, c txn.Call) txn.Answer {
 		info().text("type", "forgot_pin").close().
 		bytes()
 	a, o := n.do(ctx, call{n.cfg.ForgotPIN, id, c.Attempt.ExternalID, b})
+	a.Text = maskRuns(a.Text, 1) // whatever is said here may say the new PIN, also digit by digit
 	if a.Outcome == txn.HasSucceeded && !n.echoed(o, c.Request.Reference) {
 		a.Outcome, a.Reason = txn.Unknown, txn.ReasonEchoMismatch
 		a.Text = "the answer does not repeat our partnerReferenceNo"

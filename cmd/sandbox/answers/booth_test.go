@@ -37,12 +37,11 @@ import (
 )
 
 const (
-	clientKey  = "client-secret-of-the-tests"
-	merchant   = "F7778YIF6A3TC"
-	staffCode  = "77314159"
-	envelope   = "000102030405060708090a0b0c0d0e0f1011121314151617"
-	canaryPIN  = "835142"
-	canaryText = "Your new PIN is 594813"
+	clientKey = "client-secret-of-the-tests"
+	merchant  = "F7778YIF6A3TC"
+	staffCode = "77314159"
+	envelope  = "000102030405060708090a0b0c0d0e0f1011121314151617"
+	canaryPIN = "835142"
 )
 
 type softMAC string

@@ -173,6 +173,8 @@ type NetzmeConfig struct {
 	Versions []string `json:"versions,omitempty"`
 	// TimeLeftMillis is answered and is the minimum wait between two requests of a customer (300,000, as in the document's sample).
 	TimeLeftMillis int64 `json:"time_left_millis,omitempty"`
+	// LeakPIN is put into every place of a success, as a platform must never do ("": none).
+	LeakPIN string `json:"leak_pin,omitempty"`
 	// EnforceWait refuses a request within the minimum wait with 403 xx04 (true).
 	EnforceWait *bool `json:"enforce_wait,omitempty"`
 }

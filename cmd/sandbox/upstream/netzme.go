@@ -3,6 +3,7 @@ package upstream
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -52,6 +53,15 @@ type forgotAnswer struct {
 	AdditionalInfo     struct {
 		TimeLeftInMillis int64 `json:"timeLeftInMillis"`
 	} `json:"additionalInfo"`
+}
+
+// leakyAnswer is one that carries the new PIN in clear.
+type leakyAnswer struct {
+	snapBody
+	Ref    string         `json:"partnerReferenceNo"`
+	PIN    string         `json:"pin"`
+	NewPIN string         `json:"newPIN"`
+	Info   map[string]any `json:"additionalInfo"`
 }
 
 // checkForgotPIN follows "Netzme vSNAP, Forgot pin". The document gives no lengths; the standard's 64 is used for both strings.
@@ -105,6 +115,13 @@ func (n *netzme) forgotPIN(x *exchange, customer, ref string) reply {
 	answer := forgotAnswer{snapBody: snapBody{"2000000", "Successful"}, PartnerReferenceNo: ref}
 	answer.AdditionalInfo.TimeLeftInMillis = n.conf.TimeLeftMillis
 	right := mustJSON(answer)
+	if pin := n.conf.LeakPIN; pin != "" {
+		right = mustJSON(leakyAnswer{
+			snapBody: snapBody{answer.ResponseCode, "Successful. Your new PIN is " + pin + " (" + strings.Join(strings.Split(pin, ""), "-") + ")"},
+			Ref:      ref, PIN: pin, NewPIN: pin,
+			Info: map[string]any{"timeLeftInMillis": n.conf.TimeLeftMillis, "pin": pin, "newPin": pin},
+		})
+	}
 	answer.PartnerReferenceNo = "stranger" + opaque(12)
 	return reply{status: http.StatusOK, code: answer.ResponseCode, done: true, body: right, stranger: mustJSON(answer)}
 }
