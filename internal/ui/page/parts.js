@@ -24,6 +24,14 @@ export function qrCode(code, label) {
   );
 }
 
+/** Seconds as m:ss, and from an hour on as h:mm:ss: "95:00" reads as a time of day. */
+export function clockOf(left) {
+  const two = (n) => String(n).padStart(2, '0');
+  const hours = Math.floor(left / 3600);
+  const minutes = Math.floor(left / 60) % 60;
+  return hours > 0 ? `${hours}:${two(minutes)}:${two(left % 60)}` : `${minutes}:${two(left % 60)}`;
+}
+
 /** Counts down to a time of the agent. `over` replaces the words when it is reached. */
 export class Countdown extends HTMLElement {
   #timer = 0;
@@ -47,7 +55,7 @@ export class Countdown extends HTMLElement {
     const left = Math.max(0, Math.ceil((this.until - this.link.now()) / 1000));
     if (left === this.left) return;
     this.left = left;
-    const clock = `${Math.floor(left / 60)}:${String(left % 60).padStart(2, '0')}`;
+    const clock = clockOf(left);
     if (left === 0 && this.over) this.replaceChildren(this.over);
     else this.replaceChildren(this.before && h('span', { class: 'count-words' }, this.before, ' '), h('span', { class: 'count' }, clock));
   }
