@@ -8,6 +8,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/pem"
+	"fmt"
 	"log/slog"
 	"net/url"
 	"os"
@@ -380,6 +381,55 @@ func TestSandboxKioskThatSharesAClientID(t *testing.T) {
 	require.Equal(t, txn.NotSent, a.Outcome)
 	require.True(t, a.Again)
 	require.Equal(t, txn.HasSucceeded, b.submit(t, r, "").Outcome)
+	b.clean(t)
+}
+
+// TestSandboxKiosksThatShareAClientIDDoNotStarve: five kiosks on a client that has one
+// active token, all at once. Each call that loses its token to another kiosk was not
+// processed, is made again with a new one, and has its effect once.
+func TestSandboxKiosksThatShareAClientIDDoNotStarve(t *testing.T) {
+	b := newBench(t, func(c *upstream.Config) {
+		c.Netzme.Partners[0].SingleActiveToken, c.Netzme.AnyCustomer = true, true
+	})
+	const kiosks, each = 5, 6
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, b.CA(), 0o600))
+	var all sync.WaitGroup
+	var lost atomic.Int64
+	for k := range kiosks {
+		client, err := wire.New(wire.Options{CAFile: ca})
+		require.NoError(t, err)
+		t.Cleanup(client.Close)
+		nc := snap.NetzmeDefaults()
+		nc.BaseURL, nc.ClientID, nc.ChannelID = "https://"+b.Addr(upstream.Netzme), netzmeID, "95221"
+		nc.TokenJitter = wire.Duration(30 * time.Millisecond)
+		p, err := snap.NewNetzme(nc, snap.Keys{Token: benchKey(), Secret: softMAC(clientKey)}, client, slog.New(slog.DiscardHandler), nil)
+		require.NoError(t, err)
+		all.Go(func() {
+			for i := range each {
+				r := &txn.Request{Operation: txn.NetzmeForgotPIN, Step: 1, Fields: map[string]string{"custIdMerchant": fmt.Sprintf("M_%d_%d", k, i)}}
+				me := txn.Identity{Kiosk: uint32(k + 1), Salt: 3456}
+				r.Reference = me.ExternalID(uint64(1000 + i))
+				for try := range 50 {
+					at := txn.Attempt{Step: 1, Serial: uint64(100*i + try), ExternalID: me.ExternalID(uint64(100*i + try)), Began: time.Now()}
+					r.Attempts = append(r.Attempts, at)
+					a := p.Submit(t.Context(), txn.Call{Request: r.Clone(), Attempt: at, NewExternalID: b.id})
+					r.Last().Outcome = a.Outcome
+					if a.Outcome == txn.HasSucceeded {
+						break
+					}
+					if a.Outcome != txn.NotSent || a.Reason != txn.ReasonTokenInvalid || !a.Again {
+						t.Errorf("kiosk %d, request %d: %+v", k, i, a)
+						return
+					}
+					lost.Add(1)
+				}
+			}
+		})
+	}
+	all.Wait()
+	require.Equal(t, kiosks*each, b.EffectCount("netzme.forgot_pin", ""), "each once")
+	t.Logf("%d of %d calls lost their token to another kiosk", lost.Load(), kiosks*each+int(lost.Load()))
 	b.clean(t)
 }
 
