@@ -11,7 +11,7 @@ esac
 if [ -e /var/lib/gardu/journal.db ]; then
 	open=unknown
 	if rows=$(timeout 20 /usr/bin/gardu queue list --json 2>/dev/null); then
-		open=$(printf '%s\n' "$rows" | grep -cE '"state": *"(queued|sending|pending|in_doubt|unresolved)"' || true)
+		open=$(printf '%s\n' "$rows" | grep -cE '"state": *"(queued|sending|pending|in_doubt|unresolved|unreadable)"' || true)
 	fi
 	echo "$open" >/var/lib/gardu-update/open-requests
 	if [ "$open" != 0 ]; then
