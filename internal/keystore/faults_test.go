@@ -15,6 +15,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"runtime/debug"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -219,8 +221,9 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 		"return 0xB0", "return 0xB3", "return 0x82", "return 0x60", "return 0x101", "return 0x90", "return 0x91", "return 0x190", // session
 		"return 0x200", "crash", "exit",
 	}
+	before := footprint(t)
 	stop := make(chan struct{})
-	var good, failed atomic.Int64
+	var good, failed, longest atomic.Int64
 	var callers sync.WaitGroup
 	for i := range 8 {
 		callers.Go(func() {
@@ -230,7 +233,12 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 					return
 				default:
 				}
-				switch err := c.work(t.Context(), n); {
+				began := time.Now()
+				err := c.work(t.Context(), n)
+				if took := int64(time.Since(began)); took > longest.Load() {
+					longest.Store(took)
+				}
+				switch {
 				case err == nil:
 					good.Add(1)
 				case errors.Is(err, errWrong), keystore.ClassOf(err) == keystore.ClassNone:
@@ -243,15 +251,32 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 			}
 		})
 	}
-	hangs := 0
+	ofWorker := map[string]syscall.Signal{"SIGKILL": syscall.SIGKILL, "SIGSTOP": syscall.SIGSTOP}
+	hangs, stops := 0, 0
+	struck := make(map[string]int)
 	for range faultCount {
-		fault := functions[random.IntN(len(functions))] + " " + actions[random.IntN(len(actions))]
-		if random.IntN(20) == 0 {
-			fault = "C_Sign flip 256" // a wrong signature with CKR_OK
-		}
-		if random.IntN(40) == 0 && hangs < 4 { // each takes a whole deadline
+		kind, fault := "answer", functions[random.IntN(len(functions))]+" "+actions[random.IntN(len(actions))]
+		switch roll := random.IntN(40); {
+		case roll < 4:
+			kind, fault = "SIGKILL", ""
+		case roll == 4 && stops < 4: // each takes a whole deadline
+			stops++
+			kind, fault = "SIGSTOP", ""
+		case roll == 5 && hangs < 4: // likewise
 			hangs++
-			fault = []string{"C_Sign", "C_Decrypt", "C_FindObjects", "C_Login"}[hangs-1] + " hang"
+			kind, fault = "hang", []string{"C_Sign", "C_Decrypt", "C_FindObjects", "C_Login"}[hangs-1]+" hang"
+		case roll < 9:
+			kind, fault = "garbage frame", functions[random.IntN(len(functions))]+" garbage"
+		case roll < 12:
+			kind, fault = "wrong signature", "C_Sign flip 256" // with CKR_OK
+		case strings.Contains(fault, "crash"), strings.Contains(fault, "exit"):
+			kind = "module crash"
+		}
+		struck[kind]++
+		if sig, ok := ofWorker[kind]; ok {
+			pid := signal(t, s, sig)
+			require.Eventually(t, func() bool { return keystore.WorkerPID(s) != pid }, patience, time.Millisecond)
+			continue
 		}
 		token.order(t, "once "+fault)
 		for wait := 0; token.pending(); wait++ {
@@ -264,14 +289,65 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 	token.order(t, "")
 	close(stop)
 	callers.Wait()
-	t.Logf("%d right, %d typed errors, %d faults struck", good.Load(), failed.Load(), token.strikes(t, ""))
+	t.Logf("%d right, %d typed errors, the longest call %v, faults %v", good.Load(), failed.Load(), time.Duration(longest.Load()).Round(time.Millisecond), struck)
 	// All were taken; a worker may have been killed while it took one.
-	require.Greater(t, token.strikes(t, ""), faultCount*9/10)
+	ordered := faultCount - struck["SIGKILL"] - struck["SIGSTOP"]
+	require.Greater(t, token.strikes(t, ""), ordered*9/10)
 	require.Positive(t, good.Load())
+	// Twice a start, which is three deadlines, and an operation; and what a machine
+	// with other work takes.
+	require.Less(t, time.Duration(longest.Load()), 2*4*time.Second+patience)
 	require.Eventually(t, func() bool { return s.Health(t.Context()) == nil }, patience, 10*time.Millisecond)
 	for n := range 40 {
 		require.NoError(t, c.work(t.Context(), n))
 	}
+	before.unchanged(t)
+}
+
+// mark is what this process holds.
+type mark struct {
+	descriptors, children, goroutines int
+	memory                            int // MiB that no file stands behind
+}
+
+func footprint(t *testing.T) *mark {
+	t.Helper()
+	debug.FreeOSMemory()
+	var m mark
+	fds, err := os.ReadDir("/proc/self/fd")
+	require.NoError(t, err)
+	m.descriptors = len(fds)
+	tasks, err := filepath.Glob("/proc/self/task/*/children")
+	require.NoError(t, err)
+	for _, name := range tasks {
+		b, _ := os.ReadFile(name) // a thread may have ended
+		m.children += len(strings.Fields(string(b)))
+	}
+	m.goroutines = runtime.NumGoroutine()
+	status, err := os.ReadFile("/proc/self/status")
+	require.NoError(t, err)
+	_, rest, ok := strings.Cut(string(status), "RssAnon:")
+	require.True(t, ok)
+	_, err = fmt.Sscan(rest, &m.memory)
+	require.NoError(t, err)
+	m.memory >>= 10
+	return &m
+}
+
+// unchanged waits until this process holds no more than it did.
+func (m *mark) unchanged(t *testing.T) {
+	t.Helper()
+	const room = 24 // of a race detector's shadow, among others
+	var now *mark
+	ok := func() bool {
+		now = footprint(t)
+		return now.descriptors <= m.descriptors && now.children <= m.children && now.goroutines <= m.goroutines && now.memory <= m.memory+room
+	}
+	for end := time.Now().Add(patience); !ok() && time.Now().Before(end); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	t.Logf("held before %+v, now %+v", *m, *now)
+	require.True(t, ok(), "before %+v, now %+v", *m, *now)
 }
 
 func TestSingleFaultsAreMendedWithinTheCall(t *testing.T) {

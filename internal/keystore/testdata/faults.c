@@ -12,6 +12,7 @@
  *     hang       never return
  *     crash      SIGSEGV
  *     exit       end the process
+ *     garbage    say to the agent what is no frame, on its socket, and do it
  *     flip       do it, then flip a bit of the output, if that has NUMBER bytes
  *     flags N    do it, then set N in the flags of CK_TOKEN_INFO
  *     leak       show CKA_VALUE, whatever the object says
@@ -96,6 +97,8 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 		raise(SIGSEGV);
 	if (!strcmp(f.action, "exit"))
 		_exit(7);
+	if (!strcmp(f.action, "garbage"))
+		(void)!write(3, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
 	if (!strcmp(f.action, "leak")) {
 		word *attribute = (word *)c; /* type, pointer, length */
 		if (attribute[0] == 0x11) {
