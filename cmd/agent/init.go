@@ -15,16 +15,17 @@ import (
 
 // role is a key that the configuration names, and what it is for.
 type role struct {
-	name  string        // of the role, as in docs/architecture.md
-	uri   string        // as configured
-	kind  keystore.Kind // what init makes, or what is to be imported
-	given bool          // a provider hands it out: it is imported, not made
+	name      string             // of the role, as in docs/architecture.md
+	uri       string             // as configured
+	kind      keystore.Kind      // what init makes, or what is to be imported
+	given     bool               // a provider hands it out: it is imported, not made
+	mechanism keystore.Mechanism // as configured; empty for what the token lists
 }
 
 func (s *settings) roles() []role {
 	all := []role{
-		{"journal-kek", s.Journal.KEK, keystore.KindAES256, false},
-		{"journal-pin-kek", s.Journal.PINKEK, keystore.KindAES256, false},
+		{"journal-kek", s.Journal.KEK, keystore.KindAES256, false, s.Journal.KEKMechanism},
+		{"journal-pin-kek", s.Journal.PINKEK, keystore.KindAES256, false, s.Journal.PINKEKMechanism},
 	}
 	for _, p := range s.providers {
 		all = append(all, p.roles()...)

@@ -2,11 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"net"
@@ -42,11 +39,11 @@ type journalKeys struct{ main, pins kek }
 func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 	j := ag.set.Journal
 	if ag.keks == nil {
-		main, err := ag.keys.Wrapper(j.KEK)
+		main, err := ag.wrapper(j.KEK, j.KEKMechanism)
 		if err != nil {
 			return nil, err
 		}
-		pins, err := ag.keys.Wrapper(j.PINKEK)
+		pins, err := ag.wrapper(j.PINKEK, j.PINKEKMechanism)
 		if err != nil {
 			return nil, err
 		}
@@ -205,14 +202,6 @@ func whoami() string {
 		name = s + " as " + name
 	}
 	return name
-}
-
-func publicPEM(pub crypto.PublicKey) (string, error) {
-	der, err := x509.MarshalPKIXPublicKey(pub)
-	if err != nil {
-		return "", fmt.Errorf("write the public key: %w", err)
-	}
-	return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})), nil
 }
 
 func (a *app) printJSON(v any) error {

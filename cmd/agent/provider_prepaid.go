@@ -9,12 +9,11 @@ import (
 	"gardu/internal/keystore"
 	"gardu/internal/prepaid"
 	"gardu/internal/txn"
-	"gardu/internal/wire"
 )
 
 type prepaidSettings struct {
 	prepaid.Config
-	TLS            wire.Options `toml:"tls"`
+	TLS            linkSettings `toml:"tls"`
 	EnvelopeKey    string       `toml:"envelope_key"`
 	APIKeyFile     string       `toml:"api_key_file"`
 	SecureCodeFile string       `toml:"secure_code_file"`
@@ -34,6 +33,9 @@ func (s *prepaidSettings) check(all *settings, bad problem) error {
 	if err := checkKey(bad, "prepaid.envelope_key", s.EnvelopeKey, "prepaid-envelope"); err != nil {
 		return err
 	}
+	if err := s.TLS.check(bad, "prepaid"); err != nil {
+		return err
+	}
 	if s.Verification == prepaid.VerifyByStaff && all.Screen.Staff == "" {
 		return bad("screen.staff_file", "is missing, and prepaid.verification is \"staff\"", "name the file with the staff codes")
 	}
@@ -41,10 +43,12 @@ func (s *prepaidSettings) check(all *settings, bad problem) error {
 }
 
 func (s *prepaidSettings) roles() []role {
-	return []role{{"prepaid-envelope", s.EnvelopeKey, keystore.KindAES192, true}}
+	return append([]role{{"prepaid-envelope", s.EnvelopeKey, keystore.KindAES192, true, ""}}, s.TLS.roles("prepaid")...)
 }
 
-func (s *prepaidSettings) link() (string, wire.Options) { return s.BaseURL, s.TLS }
+func (s *prepaidSettings) link() (string, *linkSettings) { return s.BaseURL, &s.TLS }
+
+func (*prepaidSettings) proof() string { return "" }
 
 func (s *prepaidSettings) build(ctx context.Context, ag *agent) (txn.Provider, []txn.Policy, error) {
 	p, err := s.open(ctx, ag)
@@ -70,7 +74,7 @@ func (s *prepaidSettings) open(ctx context.Context, ag *agent) (*prepaid.Provide
 	if sec.SecureCode, err = config.SecretFile(s.SecureCodeFile); err != nil {
 		return nil, err
 	}
-	c, err := wire.New(s.TLS)
+	c, err := ag.client(ctx, "prepaid", &s.TLS)
 	if err != nil {
 		return nil, err
 	}

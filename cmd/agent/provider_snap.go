@@ -8,36 +8,36 @@ import (
 	"gardu/internal/keystore"
 	"gardu/internal/snap"
 	"gardu/internal/txn"
-	"gardu/internal/wire"
 )
 
 type finpaySettings struct {
 	snap.FinpayConfig
-	TLS       wire.Options `toml:"tls"`
-	SignKey   string       `toml:"sign_key"`   // access token, asymmetric transactions
-	SecretKey string       `toml:"secret_key"` // symmetric transactions
+	TLS linkSettings `toml:"tls"`
+	snapKeySettings
 }
 
 func newFinpaySettings() providerTable { return &finpaySettings{FinpayConfig: snap.FinpayDefaults()} }
 
 func (s *finpaySettings) check(_ *settings, bad problem) error {
-	return firstError(snapProblem(bad, "finpay", s.Validate()), checkSnapKeys(bad, "finpay", s.Mode, s.SignKey, s.SecretKey))
+	return firstError(snapProblem(bad, "finpay", s.Validate()), s.checkKeys(bad, "finpay", s.Mode), s.TLS.check(bad, "finpay"))
 }
 
 func (s *finpaySettings) roles() []role {
-	return snapRoles("finpay", s.Mode, s.SignKey, s.SecretKey, false)
+	return append(s.keyRoles("finpay", s.Mode, false), s.TLS.roles("finpay")...)
 }
 
-func (s *finpaySettings) link() (string, wire.Options) { return s.BaseURL, s.TLS }
+func (s *finpaySettings) link() (string, *linkSettings) { return s.BaseURL, &s.TLS }
+
+func (*finpaySettings) proof() string { return "access token" }
 
 func (s *finpaySettings) build(ctx context.Context, ag *agent) (txn.Provider, []txn.Policy, error) {
 	p, err := func() (txn.Provider, error) {
-		keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
+		keys, err := ag.snapKeys(ctx, s.Mode, &s.snapKeySettings)
 		if err != nil {
 			return nil, err
 		}
 		keys.Vault = &ag.vault
-		c, err := wire.New(s.TLS)
+		c, err := ag.client(ctx, "finpay", &s.TLS)
 		if err != nil {
 			return nil, err
 		}
@@ -48,31 +48,32 @@ func (s *finpaySettings) build(ctx context.Context, ag *agent) (txn.Provider, []
 
 type netzmeSettings struct {
 	snap.NetzmeConfig
-	TLS       wire.Options `toml:"tls"`
-	SignKey   string       `toml:"sign_key"`
-	SecretKey string       `toml:"secret_key"`
+	TLS linkSettings `toml:"tls"`
+	snapKeySettings
 }
 
 func newNetzmeSettings() providerTable { return &netzmeSettings{NetzmeConfig: snap.NetzmeDefaults()} }
 
 func (s *netzmeSettings) check(_ *settings, bad problem) error {
-	return firstError(snapProblem(bad, "netzme", s.Validate()), checkSnapKeys(bad, "netzme", s.Mode, s.SignKey, s.SecretKey))
+	return firstError(snapProblem(bad, "netzme", s.Validate()), s.checkKeys(bad, "netzme", s.Mode), s.TLS.check(bad, "netzme"))
 }
 
 // Netzme hands the signing key out too.
 func (s *netzmeSettings) roles() []role {
-	return snapRoles("netzme", s.Mode, s.SignKey, s.SecretKey, true)
+	return append(s.keyRoles("netzme", s.Mode, true), s.TLS.roles("netzme")...)
 }
 
-func (s *netzmeSettings) link() (string, wire.Options) { return s.BaseURL, s.TLS }
+func (s *netzmeSettings) link() (string, *linkSettings) { return s.BaseURL, &s.TLS }
+
+func (*netzmeSettings) proof() string { return "access token" }
 
 func (s *netzmeSettings) build(ctx context.Context, ag *agent) (txn.Provider, []txn.Policy, error) {
 	p, err := func() (txn.Provider, error) {
-		keys, err := ag.snapKeys(ctx, s.Mode, s.SignKey, s.SecretKey)
+		keys, err := ag.snapKeys(ctx, s.Mode, &s.snapKeySettings)
 		if err != nil {
 			return nil, err
 		}
-		c, err := wire.New(s.TLS)
+		c, err := ag.client(ctx, "netzme", &s.TLS)
 		if err != nil {
 			return nil, err
 		}
@@ -92,27 +93,35 @@ func snapProblem(bad problem, name string, err error) error {
 	return bad(name, err.Error(), "correct it")
 }
 
-func checkSnapKeys(bad problem, name, mode, sign, secret string) error {
-	err := checkKey(bad, name+".sign_key", sign, name+"-sign")
+// snapKeySettings are the keys of a SNAP provider.
+type snapKeySettings struct {
+	SignKey       string             `toml:"sign_key"` // access token, asymmetric transactions
+	SignMechanism keystore.Mechanism `toml:"sign_mechanism"`
+	SecretKey     string             `toml:"secret_key"` // symmetric transactions
+}
+
+func (s *snapKeySettings) checkKeys(bad problem, name, mode string) error {
+	err := firstError(checkKey(bad, name+".sign_key", s.SignKey, name+"-sign"),
+		checkMechanism(bad, name+".sign_mechanism", s.SignMechanism, signMechanisms))
 	if err == nil && mode == snap.Symmetric {
-		err = checkKey(bad, name+".secret_key", secret, name+"-secret")
+		err = checkKey(bad, name+".secret_key", s.SecretKey, name+"-secret")
 	}
 	return err
 }
 
-func snapRoles(name, mode, sign, secret string, signGiven bool) []role {
-	all := []role{{name + " snap-sign", sign, keystore.KindRSA2048, signGiven}}
+func (s *snapKeySettings) keyRoles(name, mode string, signGiven bool) []role {
+	all := []role{{name + " snap-sign", s.SignKey, keystore.KindRSA2048, signGiven, s.SignMechanism}}
 	if mode == snap.Symmetric {
-		all = append(all, role{name + " snap-secret", secret, keystore.KindHMAC, true})
+		all = append(all, role{name + " snap-secret", s.SecretKey, keystore.KindHMAC, true, ""})
 	}
 	return all
 }
 
 // snapKeys takes a SNAP provider's keys from the token and asks for each once, so
 // that a missing key is found now and not by the first customer.
-func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (snap.Keys, error) {
+func (ag *agent) snapKeys(ctx context.Context, mode string, set *snapKeySettings) (snap.Keys, error) {
 	var k snap.Keys
-	s, err := once(ag.signers, sign, func(u string) (*keystore.Signer, error) { return ag.keys.Signer(u) })
+	s, err := ag.signer(set.SignKey, set.SignMechanism)
 	if err != nil {
 		return k, err
 	}
@@ -124,7 +133,7 @@ func (ag *agent) snapKeys(ctx context.Context, mode, sign, secretURI string) (sn
 		k.Transaction = s
 		return k, nil
 	}
-	m, err := once(ag.macs, secretURI, func(u string) (*keystore.MAC, error) { return ag.keys.MAC(u) })
+	m, err := once(ag.macs, set.SecretKey, func(u string) (*keystore.MAC, error) { return ag.keys.MAC(u) })
 	if err != nil {
 		return k, err
 	}

@@ -39,7 +39,10 @@ type providerTable interface {
 	// roles are the keys that the provider needs in the token.
 	roles() []role
 	// link is where the platform is and how it is reached.
-	link() (baseURL string, tls wire.Options)
+	link() (baseURL string, tls *linkSettings)
+	// proof is what a probe of the provider is given, such as "access token"; empty
+	// where a probe proves no more than that the link stands.
+	proof() string
 	// build makes the provider from the table and its keys. The policies are
 	// returned with an error too: what cannot be built is shown as switched off.
 	build(ctx context.Context, ag *agent) (txn.Provider, []txn.Policy, error)
@@ -182,8 +185,8 @@ func (s *settings) adjusted(pol txn.Policy, err error) txn.Policy {
 func (ag *agent) checkProviders() error {
 	var all []error
 	for _, p := range ag.set.providers {
-		_, tls := p.link()
-		if _, err := wire.New(tls); err != nil {
+		_, l := p.link()
+		if _, err := wire.New(l.Options); err != nil {
 			all = append(all, &config.Error{File: ag.set.file, Line: config.Line(ag.set.file, p.name+".tls"), Key: p.name + ".tls", Err: err, Hint: "correct it"})
 		}
 	}

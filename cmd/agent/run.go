@@ -51,17 +51,21 @@ type agent struct {
 
 	// What is taken from the token is taken once: the keystore tests it for as long
 	// as the program runs. The service's goroutine owns it.
-	keks    *journalKeys
-	signers map[string]*keystore.Signer
-	macs    map[string]*keystore.MAC
-	ciphers map[string]*keystore.Cipher
-	offered []txn.Offer
-	vault   vault
-	off     int // providers that could not be built
+	keks     *journalKeys
+	signers  map[string]*keystore.Signer
+	macs     map[string]*keystore.MAC
+	ciphers  map[string]*keystore.Cipher
+	wrappers map[string]*keystore.Wrapper
+	proved   bool // the roles were reported
+	vault    vault
+	offered  []txn.Offer
+	off      int // providers that could not be built
 
-	mu     sync.Mutex // guards what follows
-	engine *txn.Engine
-	health ui.Health // as last said to the screen
+	mu      sync.Mutex // guards what follows
+	engine  *txn.Engine
+	journal *queue.DB // nil while it is not open
+	moved   string    // which move of the journal's keys was tried last
+	health  ui.Health // as last said to the screen
 }
 
 const (
@@ -78,6 +82,7 @@ func newAgent(set *settings, log *slog.Logger) *agent {
 	return &agent{
 		set: set, log: log,
 		signers: map[string]*keystore.Signer{}, macs: map[string]*keystore.MAC{}, ciphers: map[string]*keystore.Cipher{},
+		wrappers: map[string]*keystore.Wrapper{},
 	}
 }
 
@@ -130,7 +135,7 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	}
 	sock, err := admin.Listen(admin.Options{
 		Path: set.Admin.Socket, Group: set.Admin.Group, KioskUser: set.Admin.KioskUser,
-		Verbs: ag.verbs(), Log: log,
+		Verbs: ag.keysVerb(ag.verbs()), Log: log,
 	})
 	if err != nil {
 		return errors.Join(err, l.Close())
@@ -225,18 +230,24 @@ func (ag *agent) serveOnce(ctx context.Context) error {
 	if err := ag.keys.Ready(ctx); err != nil {
 		return err
 	}
+	if !ag.proved {
+		ag.proved = true
+		ag.reportRoles(ctx)
+	}
 	db, err := ag.openJournal(ctx)
 	if err != nil {
 		return err
 	}
+	ag.vault.db.Store(db)
 	defer func() {
+		ag.vault.db.Store(nil)
 		if err := db.Close(); err != nil {
 			ag.log.Error("journal not closed cleanly", "error", err)
 		}
 	}()
-	ag.vault.db.Store(db)
+	ag.setJournal(db)
+	defer ag.setJournal(nil)
 	if err := ag.compareAudit(ctx, db.StampOnDisk()); err != nil {
-		ag.vault.db.Store(nil)
 		return err
 	}
 	if ag.offered == nil {
@@ -342,6 +353,9 @@ func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
 		err := db.Stats().Down
 		if err == nil {
 			err = ag.keys.Health(ctx)
+		}
+		if err == nil {
+			err = ag.moveJournal(ctx, db)
 		}
 		if err == nil {
 			err = ag.audited.stands(ctx, ag.audit)

@@ -58,11 +58,13 @@ type tokenSettings struct {
 }
 
 type journalSettings struct {
-	Path        string `toml:"path"`
-	KeyDir      string `toml:"key_dir"` // on tmpfs
-	KEK         string `toml:"kek"`
-	PINKEK      string `toml:"pin_kek"`
-	MaxRequests int    `toml:"max_requests"`
+	Path            string             `toml:"path"`
+	KeyDir          string             `toml:"key_dir"` // on tmpfs
+	KEK             string             `toml:"kek"`
+	PINKEK          string             `toml:"pin_kek"`
+	KEKMechanism    keystore.Mechanism `toml:"kek_mechanism"`
+	PINKEKMechanism keystore.Mechanism `toml:"pin_kek_mechanism"`
+	MaxRequests     int                `toml:"max_requests"`
 }
 
 type auditSettings struct {
@@ -72,12 +74,12 @@ type auditSettings struct {
 type screenSettings struct {
 	Listen  string  `toml:"listen"`
 	Brand   string  `toml:"brand"`
-	PxPerMM float64 `toml:"px_per_mm"`
-	Staff   string  `toml:"staff_file"` // who may confirm a card and a person
 	Colour  string  `toml:"brand_colour"`
 	Accent  string  `toml:"accent_colour"`
 	Logo    string  `toml:"logo_file"`
 	Tones   bool    `toml:"tones"`
+	PxPerMM float64 `toml:"px_per_mm"`
+	Staff   string  `toml:"staff_file"` // who may confirm a card and a person
 }
 
 // look is the bank's own design of the screen.
@@ -206,6 +208,8 @@ func (s *settings) check() error {
 		return bad("token.pin_file", "stands beside pin_credential", "keep one of the two")
 	case s.Token.PINFile == "" && s.Token.PINCredential == "":
 		return bad("token.pin_credential", "is missing", "name the systemd credential (or pin_file) that holds the token's PIN")
+	case len(s.Admin.Socket) > maxSocketPath:
+		return bad("admin.socket", fmt.Sprintf("has %d characters, and the kernel takes %d", len(s.Admin.Socket), maxSocketPath), "give a shorter path, such as /run/gardu/admin.sock")
 	case !loopbackAddress(s.Screen.Listen):
 		return bad("screen.listen", fmt.Sprintf("is %q, which is not 127.0.0.1 with a port", s.Screen.Listen), `give an address such as "127.0.0.1:8700"; the screen is never served to other machines`)
 	case utf8.RuneCountInString(s.Screen.Brand) < 1 || utf8.RuneCountInString(s.Screen.Brand) > 40:
@@ -258,6 +262,10 @@ func (s *settings) check() error {
 			return bad(k.key, err.Error(), `name the key, such as "pkcs11:object=journal-kek"`)
 		}
 	}
+	if err := firstError(checkMechanism(bad, "journal.kek_mechanism", s.Journal.KEKMechanism, kekMechanisms),
+		checkMechanism(bad, "journal.pin_kek_mechanism", s.Journal.PINKEKMechanism, kekMechanisms)); err != nil {
+		return err
+	}
 	if s.Journal.KEK == s.Journal.PINKEK {
 		return bad("journal.pin_kek", "is the same key as journal.kek", "give PINs a key of their own, so that it can be destroyed by itself")
 	}
@@ -269,6 +277,9 @@ func (s *settings) check() error {
 	}
 	return s.checkProviders(bad)
 }
+
+// maxSocketPath is what fits into an address of a Unix socket, with its end (unix(7)).
+const maxSocketPath = 107
 
 // checkSeparation refuses one key in two roles: a key that does two things can be
 // destroyed for neither, and a weakness of one use reaches the other.
