@@ -176,7 +176,7 @@ func moment(s string, now time.Time) (time.Time, error) {
 // readHidden reads one line of standard input, which a terminal does not show.
 func (a *app) readHidden(prompt string) (string, error) {
 	if f, ok := a.in.(*os.File); ok {
-		fd := int(f.Fd()) //nolint:gosec // G115: a descriptor fits
+		fd := int(f.Fd())
 		if old, err := unix.IoctlGetTermios(fd, unix.TCGETS); err == nil {
 			_, _ = fmt.Fprint(a.err, prompt)
 			quiet := *old
@@ -462,7 +462,7 @@ func (a *app) queueExportCommand() *cobra.Command {
 			}
 			out := a.out
 			if file != "-" {
-				o, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600) //nolint:gosec // G304: the operator names it
+				o, err := os.OpenFile(file, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 				if err != nil {
 					return fmt.Errorf("write the export: %w; name a file that does not exist yet", err)
 				}

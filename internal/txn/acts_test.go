@@ -2,7 +2,6 @@ package txn
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -192,6 +191,6 @@ func TestEveryVerdict(t *testing.T) {
 		}
 	}
 	for _, final := range []State{Queued, Sending, Succeeded, Rejected, Expired, Cancelled} {
-		require.True(t, errors.Is(mayResolve(&Request{State: final}, Succeeded), ErrNoDoubt), final)
+		require.ErrorIs(t, mayResolve(&Request{State: final}, Succeeded), ErrNoDoubt, final)
 	}
 }
