@@ -353,10 +353,13 @@ func unreadable(a txn.Answer, why error) txn.Answer {
 	return a
 }
 
-// reference reads referenceNo. It is sent back as it came, so only its size and
-// characters are bounded.
+// reference reads referenceNo, also as one document spells it. It is sent back as it
+// came, so only its size and characters are bounded.
 func reference(o object) (string, bool) {
 	ref, ok := o.text("referenceNo")
+	if !ok {
+		ref, ok = o.text("refrenceNo")
+	}
 	return ref, ok && visible(ref, 1, maxReference)
 }
 

@@ -20,7 +20,7 @@ import (
 // sample is a documented answer.
 func sample(t *testing.T, name string) string {
 	t.Helper()
-	b, err := os.ReadFile(filepath.Join("testdata", "answers", name))
+	b, err := os.ReadFile(filepath.Join("testdata", "samples", name))
 	require.NoError(t, err)
 	return string(b)
 }
@@ -31,7 +31,7 @@ const (
 )
 
 func TestResetPINSample(t *testing.T) {
-	f := newFinpay(t, &fakeHTTP{answer: always(200, sample(t, "finpay_reset_pin.json"))}, nil)
+	f := newFinpay(t, &fakeHTTP{answer: always(200, sample(t, "finpay_reset_pin.answer.json"))}, nil)
 	require.Equal(t, txn.Answer{
 		Outcome: txn.HasSucceeded, Code: "2000600", Text: "Request has been processed successfully", HTTPStatus: 200,
 	}, f.Submit(t.Context(), request(txn.FinpayResetPIN, 1)))
@@ -39,7 +39,7 @@ func TestResetPINSample(t *testing.T) {
 
 func TestBindSample(t *testing.T) {
 	f := newFinpay(t, &fakeHTTP{answer: byPath(map[string]string{
-		"inquiry": unlinkedAnswer, "binding": sample(t, "finpay_bind.json"),
+		"inquiry": unlinkedAnswer, "binding": sample(t, "finpay_bind.answer.json"),
 	})}, nil)
 	a := f.Submit(t.Context(), request(txn.FinpayBind, 1))
 	require.Equal(t, txn.WentPending, a.Outcome)
@@ -57,7 +57,7 @@ func TestBindSample(t *testing.T) {
 }
 
 func TestUnbindSample(t *testing.T) {
-	f := newFinpay(t, &fakeHTTP{answer: always(200, sample(t, "finpay_unbind.json"))}, nil)
+	f := newFinpay(t, &fakeHTTP{answer: always(200, sample(t, "finpay_unbind_1.answer.json"))}, nil)
 	a := f.Submit(t.Context(), request(txn.FinpayUnbind, 1))
 	require.Equal(t, txn.WentPending, a.Outcome)
 	require.Equal(t, txn.ReasonOTPWanted, a.Reason)

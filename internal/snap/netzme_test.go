@@ -13,13 +13,13 @@ import (
 )
 
 func TestForgotPINSample(t *testing.T) {
-	body := strings.Replace(sample(t, "netzme_forgot_pin.json"), "testinga202203090000000001", testRef, 1)
+	body := strings.Replace(sample(t, "netzme_forgot_pin.answer.json"), "testinga202203090000000001", testRef, 1)
 	n := newNetzme(t, &fakeHTTP{answer: always(200, body)}, nil)
 	require.Equal(t, txn.Answer{
 		Outcome: txn.HasSucceeded, Code: "2000000", Text: "Successful", HTTPStatus: 200, Cooldown: 5 * time.Minute,
 	}, n.Submit(t.Context(), request(txn.NetzmeForgotPIN, 1)))
 	// The sample as it stands answers another request.
-	n = newNetzme(t, &fakeHTTP{answer: always(200, sample(t, "netzme_forgot_pin.json"))}, nil)
+	n = newNetzme(t, &fakeHTTP{answer: always(200, sample(t, "netzme_forgot_pin.answer.json"))}, nil)
 	a := n.Submit(t.Context(), request(txn.NetzmeForgotPIN, 1))
 	require.Equal(t, txn.Unknown, a.Outcome)
 	require.Equal(t, txn.ReasonEchoMismatch, a.Reason)

@@ -142,8 +142,8 @@ func TestAgainstATLSPlatform(t *testing.T) {
 				fc := finpayConfig()
 				fc.Mode, fc.SignatureEncoding = mode, encoding
 				answers := map[string]string{
-					fc.ResetPIN.Path: sample(t, "finpay_reset_pin.json"), fc.Inquiry.Path: unlinkedAnswer,
-					fc.Bind.Path: sample(t, "finpay_bind.json"), fc.Unbind.Path: sample(t, "finpay_unbind.json"),
+					fc.ResetPIN.Path: sample(t, "finpay_reset_pin.answer.json"), fc.Inquiry.Path: unlinkedAnswer,
+					fc.Bind.Path: sample(t, "finpay_bind.answer.json"), fc.Unbind.Path: sample(t, "finpay_unbind_1.answer.json"),
 				}
 				p, c := startPlatform(t, fc.Config, answers)
 				fc.BaseURL = p.URL
@@ -172,7 +172,7 @@ func TestAgainstATLSPlatform(t *testing.T) {
 				nc := netzmeConfig()
 				nc.Mode, nc.SignatureEncoding = mode, encoding
 				p, c = startPlatform(t, nc.Config, map[string]string{
-					nc.forgotPINPath(): strings.Replace(sample(t, "netzme_forgot_pin.json"), "testinga202203090000000001", testRef, 1),
+					nc.forgotPINPath(): strings.Replace(sample(t, "netzme_forgot_pin.answer.json"), "testinga202203090000000001", testRef, 1),
 				})
 				nc.BaseURL = p.URL
 				n, err := NewNetzme(nc, testKeys(), c, newLog(t), nil)
@@ -188,7 +188,7 @@ func TestAgainstATLSPlatform(t *testing.T) {
 
 func TestManyCallsAtOnceShareOneToken(t *testing.T) {
 	fc := finpayConfig()
-	p, c := startPlatform(t, fc.Config, map[string]string{fc.ResetPIN.Path: sample(t, "finpay_reset_pin.json")})
+	p, c := startPlatform(t, fc.Config, map[string]string{fc.ResetPIN.Path: sample(t, "finpay_reset_pin.answer.json")})
 	fc.BaseURL = p.URL
 	f, err := NewFinpay(fc, testKeys(), c, newLog(t), nil)
 	require.NoError(t, err)
