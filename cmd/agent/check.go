@@ -4,41 +4,66 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"io"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
+)
 
-	"gardu/internal/txn"
-	"gardu/internal/wire"
+// The verdicts of a finding. A warning does not fail the check.
+const (
+	verdictOK   = "ok"
+	verdictWarn = "warn"
+	verdictFail = "fail"
+	verdictSkip = "skip" // it could not be looked at; another line says why
 )
 
 // finding is one line of the preflight.
 type finding struct {
 	What    string `json:"what"`
-	OK      bool   `json:"ok"`
+	OK      bool   `json:"ok"` // false for verdictFail alone
+	Verdict string `json:"verdict"`
 	Detail  string `json:"detail"`
-	Network bool   `json:"-"`
-	Token   bool   `json:"-"`
+	Do      string `json:"do,omitempty"` // what to do about it
+
+	code int // the exit code that it asks for
+}
+
+// preflight looks at one kiosk. Its lines come as they are found, since a name
+// server that does not answer takes its time.
+type preflight struct {
+	a    *app
+	self bool // no network: a new release judges itself and the configuration
+	all  []finding
+	dead []string // keys that do not work
 }
 
 func (a *app) checkCommand() *cobra.Command {
 	var provider, sample string
+	var self bool
 	cmd := &cobra.Command{
 		Use: "check", Short: "Look at everything a kiosk needs, without any effect on a customer",
-		Long: `check looks at configuration, token, keys and the way to each provider, one line each.
-It logs in to the token once, asks each SNAP provider for an access token and opens
-a connection to each other one; nothing of it has an effect on a customer.
+		Long: `check looks at the configuration, the places on the disk, the clock, the token and each
+key, the journal and the audit record, and the way to each provider: its name, its
+port, TLS and certificates, and where the provider has one an access token by a real
+signature. Each is one line: ok, warn, FAIL or skip, with what to do. It logs in to
+the token once, may be run beside a running agent, and has no effect on a customer.
+
+With --self it leaves the network alone and is done in seconds: so does an update
+judge a release before it is used.
 
 With --provider prepaid --sample FILE it tries an encrypted token that the platform
-has sent against the settings instead, without a network, and shows no value of it.`,
-		Example: "  gardu check --json\n  gardu check --provider prepaid --sample token.json",
+has sent against the settings instead, without a network, and shows no value of it.
+
+Exit codes: 0 nothing failed, 1 something did, 3 the token or a key, 4 only the network.`,
+		Example: "  gardu check\n  gardu check --self --json\n  gardu check --provider prepaid --sample token.json",
 		Args:    usage(cobra.NoArgs),
 		RunE: func(c *cobra.Command, _ []string) error {
 			switch {
 			case provider == "" && sample == "":
-				return a.check(c.Context())
+				return a.check(c.Context(), self)
+			case self:
+				return withCode(exitUsage, errors.New("--self and --sample do not go together; run them one after the other"))
 			case provider == "prepaid" && sample != "":
 				return a.checkSample(c.Context(), sample)
 			}
@@ -47,152 +72,88 @@ has sent against the settings instead, without a network, and shows no value of 
 	}
 	cmd.Flags().StringVar(&provider, "provider", "", "with --sample: prepaid")
 	cmd.Flags().StringVar(&sample, "sample", "", "`FILE` with an encrypted token, as JSON envelope or bare Base64")
+	cmd.Flags().BoolVar(&self, "self", false, "leave the network alone: what an update asks of a new release")
 	return cmd
 }
 
-func (a *app) check(ctx context.Context) error {
-	var all []finding
-	add := func(f finding, err error) {
-		f.OK = err == nil
-		if err != nil {
-			f.Detail = err.Error()
-		}
-		all = append(all, f)
-	}
+func (a *app) check(ctx context.Context, self bool) error {
+	p := &preflight{a: a, self: self}
 	set, err := loadSettings(a.config)
-	add(finding{What: "configuration", Detail: a.config}, err)
-	if err == nil {
-		a.checkToken(ctx, set, add)
+	if err != nil {
+		p.failed(exitFailed, "configuration", err)
+	} else {
+		p.ok("configuration", "%s", a.config)
+		p.host(set)
+		p.token(ctx, set)
 	}
 	if a.json {
-		if err := a.printJSON(all); err != nil {
+		if err := a.printJSON(p.all); err != nil {
 			return err
 		}
-	} else {
-		for _, f := range all {
-			verdict := "ok  "
-			if !f.OK {
-				verdict = "FAIL"
-			}
-			_, _ = fmt.Fprintf(a.out, "%s  %-28s %s\n", verdict, f.What, f.Detail)
-		}
 	}
-	return verdict(all)
+	return p.verdict()
 }
 
-// verdict picks the exit code: the token before the network, since without keys
-// nothing can be asked.
-func verdict(all []finding) error {
-	code := exitDone
-	n := 0
-	for _, f := range all {
-		switch {
-		case f.OK:
+// add notes a line and prints it.
+func (p *preflight) add(f finding) {
+	f.OK = f.Verdict != verdictFail
+	p.all = append(p.all, f)
+	if p.a.json {
+		return
+	}
+	printFinding(p.a.out, &f)
+}
+
+func printFinding(w io.Writer, f *finding) {
+	word, text := f.Verdict, f.Detail
+	if f.Verdict == verdictFail {
+		word = "FAIL" // the one to be found in a page of lines
+	}
+	if f.Do != "" {
+		text += "; " + f.Do
+	}
+	// One line each, whatever a driver or a platform put into its words.
+	text = strings.Join(strings.Fields(text), " ")
+	_, _ = fmt.Fprintf(w, "%-4s  %-28s %s\n", word, f.What, text)
+}
+
+func (p *preflight) ok(what, format string, args ...any) {
+	p.add(finding{What: what, Verdict: verdictOK, Detail: fmt.Sprintf(format, args...)})
+}
+
+func (p *preflight) warn(what, detail, do string) {
+	p.add(finding{What: what, Verdict: verdictWarn, Detail: detail, Do: do})
+}
+
+func (p *preflight) fail(code int, what, detail, do string) {
+	p.add(finding{What: what, Verdict: verdictFail, Detail: detail, Do: do, code: code})
+}
+
+// failed is fail for an error whose own sentence says what to do.
+func (p *preflight) failed(code int, what string, err error) {
+	p.fail(code, what, err.Error(), "")
+}
+
+func (p *preflight) skip(what, why string) {
+	p.add(finding{What: what, Verdict: verdictSkip, Detail: why})
+}
+
+// verdict picks the exit code: the token first, since without keys nothing else can
+// be judged; the network last, since it is the one that mends itself.
+func (p *preflight) verdict() error {
+	code, n := exitDone, 0
+	rank := map[int]int{exitDone: 0, exitNetwork: 1, exitFailed: 2, exitToken: 3}
+	for _, f := range p.all {
+		if f.OK {
 			continue
-		case f.Token:
-			code = exitToken
-		case f.Network && code == exitDone:
-			code = exitNetwork
-		case code == exitDone:
-			code = exitFailed
 		}
 		n++
+		if rank[f.code] > rank[code] {
+			code = f.code
+		}
 	}
 	if n == 0 {
 		return nil
 	}
-	return withCode(code, fmt.Errorf("%d of %d checks failed; each line above says what to do", n, len(all)))
-}
-
-func (a *app) checkToken(ctx context.Context, set *settings, add func(finding, error)) {
-	log := slog.New(slog.DiscardHandler)
-	ag := newAgent(set, log)
-	keys, err := set.openKeystore(log)
-	if err == nil {
-		ag.keys = keys
-		defer func() { _ = keys.Close() }()
-		err = keys.Ready(ctx)
-	}
-	add(finding{What: "token", Token: true, Detail: set.Token.Token}, err)
-	if err != nil {
-		return
-	}
-	list, err := keys.List(ctx)
-	add(finding{What: "keys", Token: true, Detail: fmt.Sprintf("%d objects", len(list))}, err)
-	for _, r := range set.roles() {
-		add(finding{What: "key " + r.name, Token: true, Detail: set.whereKept(r)}, ag.tryRole(ctx, r))
-	}
-	offers, _, err := ag.offers(ctx)
-	if err != nil {
-		add(finding{What: "providers", Token: true}, err)
-		return
-	}
-	seen := map[string]bool{}
-	for _, o := range offers {
-		p := o.Policy
-		if !p.Enabled {
-			add(finding{What: "operation " + string(p.Operation)}, errors.New(p.Why))
-			continue
-		}
-		add(finding{What: "operation " + string(p.Operation), Detail: "on"}, nil)
-		prober, ok := o.Provider.(txn.Prober)
-		if !ok || seen[p.Provider] {
-			continue
-		}
-		seen[p.Provider] = true
-		pctx, cancel := context.WithTimeout(ctx, 30*time.Second)
-		start := time.Now()
-		err := prober.Probe(pctx)
-		cancel()
-		add(finding{What: "link " + p.Provider, Network: true, Detail: fmt.Sprintf("answered in %d ms", time.Since(start).Milliseconds())}, linkError(p.Provider, err))
-	}
-}
-
-// linkError says what to do about a link that does not work.
-func linkError(provider string, err error) error {
-	if err == nil {
-		return nil
-	}
-	var w *wire.Error
-	if errors.As(err, &w) && w.Hint != "" {
-		if strings.Contains(err.Error(), w.Hint) {
-			return err
-		}
-		return fmt.Errorf("%w; %s", err, w.Hint)
-	}
-	return fmt.Errorf("%w; check the branch's line, name server and firewall, then %s.base_url in the configuration", err, provider)
-}
-
-// tryRole has a configured key do its work once.
-func (ag *agent) tryRole(ctx context.Context, r role) error {
-	switch r.kind {
-	case "hmac-sha512":
-		m, err := ag.keys.MAC(r.uri)
-		if err != nil {
-			return err
-		}
-		_, err = m.Sum(ctx, []byte("gardu check"))
-		return err
-	case "aes-192":
-		c, err := ag.keys.Cipher(r.uri, 192)
-		if err != nil {
-			return err
-		}
-		_, err = c.EncryptCBC(ctx, make([]byte, 16), make([]byte, 16))
-		return err
-	case "aes-256":
-		w, err := ag.keys.Wrapper(r.uri)
-		if err != nil {
-			return err
-		}
-		_, err = w.Wrap(ctx, make([]byte, 32), []byte("gardu check"))
-		return err
-	default:
-		s, err := ag.keys.Signer(r.uri)
-		if err != nil {
-			return err
-		}
-		_, err = s.SignSHA256(ctx, []byte("gardu check"))
-		return err
-	}
+	return withCode(code, fmt.Errorf("%d of %d checks failed; each line above says what to do", n, len(p.all)))
 }

@@ -32,6 +32,7 @@ func (ag *agent) verbs() map[string]admin.Verb {
 			}
 			return map[string]string{"url": "http://" + ag.screen.Addr() + "/?ticket=" + t}, nil
 		}},
+		verbCheck: {Do: ag.checkVerb},
 	})
 	maps.Copy(v, ag.queueVerbs())
 	return v

@@ -47,6 +47,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"healthz": waitHealthz,
 			"replace": replaceInFile,
+			"sandbox": startSandbox,
 			"seed":    seedJournal,
 		},
 	})

@@ -1,0 +1,122 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+
+	"gardu/internal/keystore"
+	"gardu/internal/txn"
+	"gardu/internal/wire"
+)
+
+// builtProvider is a configured provider as far as it could be built.
+type builtProvider struct {
+	provider
+	built  txn.Provider // nil where it could not be
+	client *wire.Client // likewise
+	why    string       // why not
+}
+
+// token looks at the token, each key, the journal, and at the providers that are
+// built upon them.
+func (p *preflight) token(ctx context.Context, set *settings) {
+	log := slog.New(slog.DiscardHandler)
+	ag := newAgent(set, log)
+	keys, err := set.openKeystore(log)
+	if err == nil {
+		ag.keys = keys
+		defer func() { _ = keys.Close() }()
+		err = keys.Ready(ctx)
+	}
+	if err != nil {
+		p.tokenFailed(err)
+		p.journalWithout(ctx, set)
+		all := make([]builtProvider, len(set.providers))
+		for i, one := range set.providers {
+			all[i] = builtProvider{provider: one, why: "the token does not work"}
+			if _, l := one.link(); l.ClientKey == "" {
+				all[i].client, err = wire.New(l.Options)
+				p.settings(one, err)
+			}
+		}
+		p.platforms(ctx, all)
+		return
+	}
+	p.ok("token", "%s", set.Token.Token)
+	list, err := keys.List(ctx)
+	if err != nil {
+		p.failed(exitToken, "keys", err)
+	} else {
+		p.ok("keys", "%d objects", len(list))
+	}
+	for _, r := range set.roles() {
+		one := ag.proveRole(ctx, r)
+		if one.Err != nil {
+			p.failed(exitToken, "key "+r.name, &one)
+			p.dead = append(p.dead, r.uri)
+			continue
+		}
+		p.ok("key "+r.name, "%s by %s", set.whereKept(r), one.Mechanism)
+	}
+	p.journal(ctx, ag)
+	all := make([]builtProvider, len(set.providers))
+	for i, one := range set.providers {
+		all[i] = p.build(ctx, ag, one)
+	}
+	p.platforms(ctx, all)
+}
+
+// tokenFailed judges a token that does not answer. A release that judges itself is
+// not to blame for one that is away: it may be what mends that.
+func (p *preflight) tokenFailed(err error) {
+	c := keystore.ClassOf(err)
+	if p.self && (c == keystore.ClassDevice || c == keystore.ClassSession) {
+		p.warn("token", err.Error(), "")
+		return
+	}
+	p.failed(exitToken, "token", err)
+}
+
+// build makes a provider as the agent does and says which of its operations are on.
+func (p *preflight) build(ctx context.Context, ag *agent, one provider) builtProvider {
+	b := builtProvider{provider: one, why: "it cannot be built"}
+	_, l := one.link()
+	if _, err := wire.New(l.Options); !p.settings(one, err) {
+		b.why = "its settings cannot be used"
+		return b
+	}
+	b.client, _ = ag.client(ctx, one.name, l) // its error is build's too
+	built, policies, err := one.build(ctx, ag)
+	switch {
+	case err == nil:
+	case slices.ContainsFunc(one.roles(), func(r role) bool { return slices.Contains(p.dead, r.uri) }):
+		p.skip("provider "+one.name, "a key of it does not work, as said above")
+		return b
+	default:
+		code := exitFailed
+		if keystore.ClassOf(err) != keystore.ClassNone {
+			code = exitToken
+		}
+		p.failed(code, "provider "+one.name, err)
+		return b
+	}
+	b.built = built
+	for _, pol := range policies {
+		what := "operation " + string(pol.Operation)
+		if pol.Enabled {
+			p.ok(what, "on")
+			continue
+		}
+		p.warn(what, "off: "+pol.Why, "")
+	}
+	return b
+}
+
+// settings says what is wrong with a provider's [….tls], and reports whether nothing is.
+func (p *preflight) settings(one provider, err error) bool {
+	if err != nil {
+		p.fail(exitFailed, "provider "+one.name, err.Error(), "correct it in ["+one.name+".tls]")
+	}
+	return err == nil
+}
