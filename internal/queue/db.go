@@ -114,13 +114,12 @@ func (db *DB) start(ctx context.Context) (w *writer, err error) {
 	if err != nil && !errors.Is(err, errSpoiled) {
 		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hintWitness}
 	}
-	l, err := load(db.bolt)
+	if err := db.opt.migrate(db.bolt); err != nil {
+		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hintOf(err)}
+	}
+	l, err := load(db.bolt, db.opt.schema)
 	if err != nil {
-		hint := hintDamaged
-		if errors.Is(err, ErrNewer) {
-			hint = "install that release again"
-		}
-		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hint}
+		return nil, &Error{Op: "open journal", Path: db.opt.Path, Err: err, Hint: hintOf(err)}
 	}
 	db.id = l.journal
 	st, err := db.unwrapKeys(ctx, l)

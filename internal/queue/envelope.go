@@ -12,8 +12,6 @@ import (
 
 // Sizes and marks of the record format; see the package comment.
 const (
-	schemaVersion = 1
-
 	recordMagic  = "GDR\x01"
 	idLen        = 26
 	maxOperation = 64
@@ -216,7 +214,7 @@ func (a additional) u64(n uint64) additional {
 func (h *header) additional(id journalID, seq uint64) []byte {
 	return newAdditional("gardu journal record", id).
 		u64(seq).
-		u32(schemaVersion).
+		u32(sealVersion).
 		u32(h.key).
 		text(h.id).
 		text(h.operation).

@@ -31,6 +31,21 @@ func (o Options) WithGrantPurge(d time.Duration) Options {
 	return o
 }
 
+// WithSchema opens as a program of another schema would.
+func (o Options) WithSchema(version, readable uint32, migrations map[uint32]func(*bbolt.Tx) error) Options {
+	o.schema = schema{version, readable, migrations}
+	return o
+}
+
+// The program's own schema.
+const (
+	SchemaVersion  = schemaVersion
+	SchemaReadable = schemaReadable
+)
+
+// Migrations are the program's own.
+var Migrations = migrations
+
 // Inspect reads a file as Open does before bbolt sees it.
 func Inspect(f io.ReaderAt, size int64) error { return inspect(f, size) }
 

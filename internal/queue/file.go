@@ -132,22 +132,17 @@ type loaded struct {
 	index   *index
 }
 
-func load(h *bbolt.DB) (*loaded, error) {
+func load(h *bbolt.DB, own schema) (*loaded, error) {
 	l := &loaded{keys: map[uint32]*wrappedKey{}, index: newIndex()}
 	err := view(h, func(tx *bbolt.Tx) error {
+		version, readable, err := schemaOf(tx)
+		if err == nil {
+			err = own.judge(version, readable)
+		}
+		if err != nil {
+			return err
+		}
 		meta, items := tx.Bucket(bucketMeta), tx.Bucket(bucketItems)
-		if meta == nil || items == nil {
-			return fmt.Errorf("%w: it is a bbolt file, but not a journal", ErrDamaged)
-		}
-		schema := meta.Get(metaSchema)
-		if len(schema) != 4 {
-			return fmt.Errorf("%w: it has no schema version", ErrDamaged)
-		}
-		if v := binary.BigEndian.Uint32(schema); v > schemaVersion {
-			return fmt.Errorf("%w: its schema is %d and this one knows up to %d", ErrNewer, v, schemaVersion)
-		} else if v < schemaVersion {
-			return fmt.Errorf("%w: there never was a schema %d", ErrDamaged, v)
-		}
 		if copy(l.journal[:], meta.Get(metaJournal)) != len(l.journal) {
 			return fmt.Errorf("%w: it has no journal id", ErrDamaged)
 		}
@@ -237,7 +232,7 @@ func writeNew(ctx context.Context, h *bbolt.DB, opt *Options) error {
 		}
 		return errors.Join(
 			meta.Put(metaJournal, id[:]),
-			meta.Put(metaSchema, binary.BigEndian.AppendUint32(nil, schemaVersion)),
+			opt.schema.write(meta),
 			meta.Put(metaKey(1), raw),
 			meta.Put(metaState, st.seal(k, id)),
 		)

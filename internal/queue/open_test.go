@@ -139,6 +139,7 @@ func TestOtherBoltFileIsRefused(t *testing.T) {
 func TestNewerSchemaIsRefused(t *testing.T) {
 	opt := written(t, 1)
 	changeMeta(t, opt.Path, queue.MetaSchema, binary.BigEndian.AppendUint32(nil, 2))
+	changeMeta(t, opt.Path, []byte("readable"), binary.BigEndian.AppendUint32(nil, 2))
 	err := refused(t, opt)
 	require.ErrorIs(t, err, queue.ErrNewer)
 	require.ErrorContains(t, err, "schema is 2 and this one knows up to 1; install that release again")

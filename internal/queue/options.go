@@ -42,6 +42,7 @@ type Options struct {
 	keySeals   uint64
 	keyAge     time.Duration
 	idle       time.Duration
+	schema     schema // what this program knows of schemas
 	grantPurge time.Duration
 }
 
@@ -94,6 +95,9 @@ func (o *Options) check() error {
 	}
 	if o.keyAge == 0 {
 		o.keyAge = keyAge
+	}
+	if o.schema.version == 0 {
+		o.schema = ownSchema
 	}
 	if o.idle == 0 {
 		o.idle = idleEvery

@@ -84,7 +84,7 @@ func (w *writer) tryReopen() error {
 // takeOver finds out which of the doubtful commits are in the file, proves with
 // a commit of its own that the disk takes writes again, and goes on from there.
 func (w *writer) takeOver(h *bbolt.DB) error {
-	l, err := load(h)
+	l, err := load(h, w.db.opt.schema)
 	if err != nil {
 		return err
 	}

@@ -54,7 +54,7 @@ const (
 )
 
 func stateAAD(id journalID, key uint32) []byte {
-	return newAdditional("gardu journal state", id).u32(schemaVersion).u32(key)
+	return newAdditional("gardu journal state", id).u32(sealVersion).u32(key)
 }
 
 func (s *state) seal(k *dataKey, id journalID) []byte {
