@@ -148,8 +148,11 @@ func (a *app) settle(ctx context.Context, t *ceremony, rows []keyRow, r role, o 
 		return nil, err
 	}
 	st.State = "made"
-	if r.kind == keystore.KindRSA2048 {
+	switch {
+	case r.kind == keystore.KindRSA2048:
 		st.Next = fmt.Sprintf("give the provider what 'gardu keys show %s' prints", u.Object)
+	case r.kind == keystore.KindECP256:
+		st.Next = fmt.Sprintf("have a certificate made of what 'gardu keys csr %s --subject CN=…' prints", u.Object)
 	}
 	return st, nil
 }

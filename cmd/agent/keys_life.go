@@ -146,6 +146,9 @@ func (t *ceremony) rotate(ctx context.Context, base string, kind keystore.Kind) 
 	if err != nil {
 		return nil, err
 	}
+	if have := kindOf(&active.KeyInfo); kind != "" && !sameFamily(have, kind) {
+		return nil, withCode(exitUsage, fmt.Errorf("%s is %s, and its next generation cannot be %s: it has to do the same work", base, have, kind))
+	}
 	if kind == "" {
 		if kind = kindOf(&active.KeyInfo); !slices.Contains(keystore.Kinds(), kind) {
 			kind = r.kind

@@ -94,7 +94,7 @@ func matching(all []keyRow, arg string) ([]*keyRow, error) {
 	if strings.HasPrefix(strings.ToLower(arg), "pkcs11:") {
 		var err error
 		if u, err = keystore.ParseURI(arg); err != nil {
-			return nil, withCode(exitUsage, err)
+			return nil, badURI(err)
 		}
 	} else {
 		u.Object = arg
@@ -134,12 +134,22 @@ func one(all []keyRow, arg string) (*keyRow, error) {
 	return found[0], nil
 }
 
+// badURI is what is wrong with a URI on the command line, where the advice to correct
+// the configuration would mislead.
+func badURI(err error) error {
+	var k *keystore.Error
+	if errors.As(err, &k) {
+		err = k.Err
+	}
+	return withCode(exitUsage, fmt.Errorf("read the key's name: %w; give it as 'gardu keys list' shows it", err))
+}
+
 // plainName reads the name of a new key.
 func plainName(arg string) (string, error) {
 	if strings.HasPrefix(strings.ToLower(arg), "pkcs11:") {
 		u, err := keystore.ParseURI(arg)
 		if err != nil {
-			return "", withCode(exitUsage, err)
+			return "", badURI(err)
 		}
 		arg = u.Object
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -167,13 +168,24 @@ func (t *ceremony) judgeRole(j *judged, k *keyRow) {
 // against a key.
 func fits(kind keystore.Kind, k *keystore.KeyInfo) bool {
 	have := kindOf(k)
-	switch kind {
-	case keystore.KindRSA2048:
-		return have == keystore.KindRSA2048 || have == keystore.KindRSA3072 || have == keystore.KindRSA4096
-	case keystore.KindAES256:
-		if have == keystore.KindRSA2048Unwrap || have == keystore.KindRSA3072Unwrap || have == keystore.KindRSA4096Unwrap {
-			return true
-		}
+	switch {
+	case kind == keystore.KindRSA2048:
+		return sameFamily(have, kind)
+	case kind == keystore.KindECP256: // of TLS, which takes both
+		return sameFamily(have, kind) || sameFamily(have, keystore.KindRSA2048)
 	}
-	return have == kind || k.Type == "aes" && k.Bits == 0 && (kind == keystore.KindAES192 || kind == keystore.KindAES256)
+	return have == kind || kind == keystore.KindAES256 && sameFamily(have, keystore.KindRSA3072Unwrap) || k.Type == "aes" && k.Bits == 0 && (kind == keystore.KindAES192 || kind == keystore.KindAES256)
+}
+
+// sameFamily says whether two kinds do the same and differ in size at most.
+func sameFamily(a, b keystore.Kind) bool {
+	bare := func(k keystore.Kind) string {
+		return strings.Map(func(r rune) rune {
+			if '0' <= r && r <= '9' {
+				return -1
+			}
+			return r
+		}, string(k))
+	}
+	return bare(a) == bare(b) && !strings.HasPrefix(string(a), "aes-") || a == b
 }

@@ -1,7 +1,6 @@
 package keystore
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
@@ -20,14 +19,15 @@ var ErrCertificate = errors.New("client certificate cannot be used")
 
 // Certificate returns a TLS certificate whose private key is this one. chain is PEM:
 // the client's own certificate, then those between it and the root, if any. The
-// certificate must be for this key, for TLS clients, and valid now; Leaf is set. Its
-// errors wrap ErrCertificate, or are those of the token, which is asked once.
+// certificate must be for this key (of several generations for any one, with which it
+// then stays), for TLS clients, and valid now; Leaf is set. Its errors wrap
+// ErrCertificate, or are those of the token, which is asked once.
 func (g *Signer) Certificate(ctx context.Context, chain []byte, now time.Time) (*tls.Certificate, error) {
 	const verb = "identify with"
 	fail := func(hint, format string, args ...any) error {
 		return &Error{Op: verb, Object: g.k.name, Err: fmt.Errorf("%w: %s", ErrCertificate, fmt.Sprintf(format, args...)), Hint: hint}
 	}
-	c := &tls.Certificate{PrivateKey: g}
+	c := &tls.Certificate{}
 	for {
 		var block *pem.Block
 		if block, chain = pem.Decode(chain); block == nil {
@@ -46,17 +46,13 @@ func (g *Signer) Certificate(ctx context.Context, chain []byte, now time.Time) (
 		return nil, fail("ask its issuer for the certificate again", "it cannot be read")
 	}
 	c.Leaf = leaf
-	r, err := g.k.resolve(ctx)
+	own, r, err := g.ofPublic(ctx, leaf.RawSubjectPublicKeyInfo)
 	if err != nil {
 		return nil, err
 	}
-	spki, err := x509.MarshalPKIXPublicKey(r.public)
-	if err != nil {
-		return nil, explain(verb, g.k.name, fmt.Errorf("%w: %w", ErrUnsupported, err))
-	}
 	again := "have one issued for this key: `gardu keys csr`"
 	switch {
-	case !bytes.Equal(spki, leaf.RawSubjectPublicKeyInfo):
+	case own == nil:
 		return nil, fail(again+"; or name the key it was issued for", "the first certificate of the file, %q, is for another key", leaf.Subject)
 	case now.After(leaf.NotAfter):
 		return nil, fail(again+"; and look at this machine's clock if that date is not over", "it expired on %s", leaf.NotAfter.Format(time.DateOnly))
@@ -65,7 +61,8 @@ func (g *Signer) Certificate(ctx context.Context, chain []byte, now time.Time) (
 	case len(leaf.ExtKeyUsage) > 0 && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageClientAuth) && !slices.Contains(leaf.ExtKeyUsage, x509.ExtKeyUsageAny):
 		return nil, fail("have one issued with the extended key usage clientAuth", "it is not for TLS clients")
 	}
-	c.SupportedSignatureAlgorithms, err = g.schemes(r)
+	c.PrivateKey = own
+	c.SupportedSignatureAlgorithms, err = own.schemes(r)
 	return c, err
 }
 

@@ -56,6 +56,29 @@ func (c *Cipher) DecryptCBC(ctx context.Context, iv, ciphertext []byte) ([]byte,
 	return c.crypt(ctx, protocol.OpDecrypt, "decrypt with", iv, ciphertext)
 }
 
+// DecryptOthersCBC decrypts under every generation of the key but the one in use:
+// for a while after a rotation, and shortly before one, the other side may still or
+// already encrypt under another. CBC cannot tell which is right; the caller can.
+func (c *Cipher) DecryptOthersCBC(ctx context.Context, iv, ciphertext []byte) ([][]byte, error) {
+	if c.held != nil {
+		return nil, nil
+	}
+	others, err := c.k.others(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var all [][]byte
+	for _, r := range others {
+		plain, err := c.k.run(ctx, protocol.OpDecrypt, "decrypt with",
+			&protocol.Use{Key: r.name, Mechanism: protocol.MechAESCBC, IV: iv, Data: ciphertext}, exactly(len(ciphertext)))
+		if err != nil {
+			return all, err
+		}
+		all = append(all, plain)
+	}
+	return all, nil
+}
+
 func (c *Cipher) crypt(ctx context.Context, op protocol.Op, verb string, iv, data []byte) ([]byte, error) {
 	if len(iv) != aes.BlockSize || len(data) == 0 || len(data)%aes.BlockSize != 0 {
 		return nil, explain(verb, c.k.name,

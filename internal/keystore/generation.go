@@ -1,7 +1,9 @@
 package keystore
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -34,8 +36,8 @@ import (
 // pendingMark ends the label of a generation that is not in use yet.
 const pendingMark = "~pending"
 
-// maxGeneration keeps a label within what fits.
-const maxGeneration = 999999
+// maxDigits bounds the number of a generation.
+const maxDigits = 6
 
 // GenState is where a generation is in its life. Destroyed ones are not there.
 type GenState string
@@ -60,7 +62,7 @@ func ParseName(label string) Name {
 	n := Name{Base: label, Number: 1}
 	rest, pending := strings.CutSuffix(label, pendingMark)
 	base, digits, ok := cutLast(rest, protocol.GenerationMark)
-	if !ok || base == "" || len(digits) == 0 || len(digits) > 6 || digits[0] == '0' {
+	if !ok || base == "" || len(digits) == 0 || len(digits) > maxDigits || digits[0] == '0' {
 		return n
 	}
 	for _, c := range []byte(digits) {
@@ -282,6 +284,61 @@ func (k *key) generation(ctx context.Context, number int) (*resolved, error) {
 		}
 	}
 	return k.member(ctx, m)
+}
+
+// others are the generations beside the one in use, the newest first, as far as
+// they can be found.
+func (k *key) others(ctx context.Context) ([]*resolved, error) {
+	now, err := k.resolve(ctx)
+	if err != nil || k.plain() {
+		return nil, err
+	}
+	k.mu.Lock()
+	all := slices.Clone(k.gens.members)
+	k.mu.Unlock()
+	var found []*resolved
+	for _, m := range slices.Backward(all) {
+		if m.Number == now.gen || m.twice {
+			continue
+		}
+		r, err := k.member(ctx, m)
+		if err == nil {
+			found = append(found, r)
+		} else if c := ClassOf(err); c == ClassDevice || c == ClassSession || ctx.Err() != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+// ofPublic returns a Signer of the one generation that has this public half as PKIX
+// DER, and stays with it: a certificate is for one key, whichever generation signs
+// elsewhere. It is nil where no generation has it.
+func (g *Signer) ofPublic(ctx context.Context, spki []byte) (*Signer, *resolved, error) {
+	now, err := g.k.resolve(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	others, err := g.k.others(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, r := range append([]*resolved{now}, others...) {
+		have, err := x509.MarshalPKIXPublicKey(r.public)
+		if err != nil || !bytes.Equal(have, spki) {
+			continue
+		}
+		if g.k.plain() {
+			return g, r, nil
+		}
+		n := Name{Base: ParseName(g.k.uri.Object).Base, Number: r.gen, Given: true}
+		uri := g.k.uri
+		uri.Object = n.Label()
+		return &Signer{k: &key{
+			s: g.k.s, name: uri.object().String(), uri: uri, class: g.k.class, types: g.k.types, kind: g.k.kind, allowed: g.k.allowed, judge: g.k.judge,
+		}}, r, nil
+	}
+	return nil, now, nil
 }
 
 // lost forgets which generation is in use when the token no longer has it, so that

@@ -2,10 +2,13 @@ package keystore_test
 
 import (
 	"crypto"
+	"crypto/ecdsa"
 	"crypto/rsa"
 	"crypto/sha256"
+	"crypto/tls"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -245,5 +248,82 @@ func TestWrappedByEveryGeneration(t *testing.T) {
 			require.ErrorIs(t, err, keystore.ErrCiphertext)
 			require.ErrorContains(t, err, "generation 1")
 		})
+	}
+}
+
+// TestACertificateStaysWithItsGeneration: the certificate is for one key, so the
+// next generation neither breaks the link nor is needed for it.
+func TestACertificateStaysWithItsGeneration(t *testing.T) {
+	t.Parallel()
+	s := softhsmtest.New(t).Open(t)
+	ctx := t.Context()
+	generate(t, s, keystore.KindECP256, "tls-client")
+	g, err := s.Signer("pkcs11:object=tls-client")
+	require.NoError(t, err)
+	ca := newAuthority(t)
+	first := ca.issue(t, g.Public())
+	signs := func(c *tls.Certificate) {
+		t.Helper()
+		signer, ok := c.PrivateKey.(crypto.Signer)
+		require.True(t, ok)
+		d := sha256.Sum256([]byte("m"))
+		sig, err := signer.Sign(nil, d[:], crypto.SHA256)
+		require.NoError(t, err)
+		pub, ok := c.Leaf.PublicKey.(*ecdsa.PublicKey)
+		require.True(t, ok)
+		require.True(t, ecdsa.VerifyASN1(pub, d[:], sig))
+	}
+	running, err := g.Certificate(ctx, first, time.Now())
+	require.NoError(t, err)
+
+	generate(t, s, keystore.KindECP256, "tls-client@g2~pending")
+	_, err = s.Refresh(ctx)
+	require.NoError(t, err)
+	next, err := s.Signer("pkcs11:object=tls-client@g2")
+	require.NoError(t, err)
+	second := ca.issue(t, next.Public())
+	early, err := g.Certificate(ctx, second, time.Now())
+	require.NoError(t, err, "the certificate of a key that is still pending")
+	signs(early)
+	_, err = s.Rename(ctx, "private", "tls-client@g2~pending", "tls-client@g2")
+	require.NoError(t, err)
+	_, err = s.Refresh(ctx)
+	require.NoError(t, err)
+	signs(running)
+	for _, chain := range [][]byte{first, second} {
+		c, err := g.Certificate(ctx, chain, time.Now())
+		require.NoError(t, err)
+		signs(c)
+	}
+	generate(t, s, keystore.KindECP256, "other")
+	other, err := s.Signer("pkcs11:object=other")
+	require.NoError(t, err)
+	_, err = g.Certificate(ctx, ca.issue(t, other.Public()), time.Now())
+	require.ErrorIs(t, err, keystore.ErrCertificate)
+}
+
+// TestAnotherGenerationsCiphertext: the caller gets the text under every other key.
+func TestAnotherGenerationsCiphertext(t *testing.T) {
+	t.Parallel()
+	s := softhsmtest.New(t).Open(t)
+	ctx := t.Context()
+	iv, plain := make([]byte, 16), []byte("thirty-two bytes of whole blocks")
+	for _, l := range []string{"envelope", "envelope@g2", "envelope@g3~pending"} {
+		generate(t, s, keystore.KindAES192, l)
+	}
+	c, err := s.Cipher("pkcs11:object=envelope", 192)
+	require.NoError(t, err)
+	for _, l := range []string{"envelope@g1", "envelope@g3"} {
+		other, err := s.Cipher("pkcs11:object="+l, 192)
+		require.NoError(t, err)
+		sealed, err := other.EncryptCBC(ctx, iv, plain)
+		require.NoError(t, err)
+		back, err := c.DecryptCBC(ctx, iv, sealed)
+		require.NoError(t, err)
+		require.NotEqual(t, plain, back)
+		all, err := c.DecryptOthersCBC(ctx, iv, sealed)
+		require.NoError(t, err)
+		require.Len(t, all, 2)
+		require.Contains(t, all, plain, l)
 	}
 }

@@ -293,11 +293,11 @@ func (h *held) selfTest(ctx context.Context) error {
 }
 
 func kcvOf(kind Kind, value []byte) (string, error) {
-	switch kind {
-	case KindHMAC:
+	if kind == KindHMAC {
 		m := hmac.New(sha512.New, value)
 		return hex.EncodeToString(m.Sum(nil)[:3]), nil
-	case KindAES192, KindAES256:
+	}
+	if kind == KindAES192 || kind == KindAES256 {
 		block, err := aes.NewCipher(value)
 		if err != nil || 8*len(value) != int(recipes[kind].bits) {
 			return "", errors.New("it has another length than its kind")

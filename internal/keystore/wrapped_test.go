@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -113,7 +112,7 @@ func TestKeysThatTheTokenCannotHold(t *testing.T) {
 			require.NoError(t, err)
 			for _, where := range []string{string(text), log.String()} {
 				require.NotContains(t, where, hex.EncodeToString(value))
-				require.False(t, strings.Contains(where, string(value)))
+				require.NotContains(t, where, string(value))
 			}
 			larger, err := s.Cipher("pkcs11:object=envelope", 256)
 			require.NoError(t, err)

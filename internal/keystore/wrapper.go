@@ -138,7 +138,7 @@ func (r *resolved) mark(wrapped []byte) []byte {
 	if r.gen <= 1 {
 		return wrapped
 	}
-	b := binary.BigEndian.AppendUint32([]byte{wrappedGeneration}, uint32(r.gen)) //nolint:gosec // at most maxGeneration
+	b := binary.BigEndian.AppendUint32([]byte{wrappedGeneration}, uint32(r.gen)) //nolint:gosec // of maxDigits
 	return append(b, wrapped...)
 }
 

@@ -133,10 +133,39 @@ func (e envelope) open(ctx context.Context, token []byte) (fields, error) {
 	if err != nil {
 		return nil, &cipherError{"decrypt", err}
 	}
+	f, err := readPlain(plain, ct)
+	others, ok := e.cipher.(otherKeys)
+	if !errors.Is(err, errUnreadable) || !ok {
+		return f, err
+	}
+	// Around a rotation the platform may still or already use another key.
+	all, oerr := others.DecryptOthersCBC(ctx, iv, ct)
+	if oerr != nil {
+		return nil, &cipherError{"decrypt", oerr}
+	}
+	for _, plain := range all {
+		if f == nil {
+			if g, gerr := readPlain(plain, ct); gerr == nil {
+				f, err = g, nil
+			}
+		}
+		clear(plain)
+	}
+	return f, err
+}
+
+// otherKeys is what a Cipher has that is one name for several keys: the texts under
+// those that it does not encrypt with.
+type otherKeys interface {
+	DecryptOthersCBC(ctx context.Context, iv, ciphertext []byte) ([][]byte, error)
+}
+
+// readPlain takes the padding off and reads the fields. It clears plain.
+func readPlain(plain, ct []byte) (fields, error) {
+	defer clear(plain)
 	if len(plain) != len(ct) {
 		return nil, &cipherError{"decrypt", errors.New("the token returned a text of another length")}
 	}
-	defer clear(plain)
 	n, good := unpad(plain)
 	// Parsed also where the padding is bad, so that both failures end here alike.
 	f, err := readFields(plain[:n])

@@ -44,12 +44,12 @@ func (t *token) create(out []byte, op protocol.Op, m *protocol.Create) ([]byte, 
 		if err := t.mustBeNew(sh, m.Label, m.ID, m.AnyID); err != nil {
 			return err
 		}
-		make := func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error) {
+		attempt := func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error) {
 			return t.make(sh, op, m, leanly)
 		}
-		made, err := make(sh, false)
+		made, err := attempt(sh, false)
 		if err != nil && len(made) == 0 && because(err) != protocol.ReasonSession {
-			made, err = t.makeLean(make, err)
+			made, err = t.makeLean(attempt, err)
 		}
 		if err == nil {
 			if o, err = t.approve(sh, op, m, made[0]); err == nil {
@@ -71,9 +71,9 @@ type maker func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, er
 // makeLean tries once more without the attributes that only deny a use: some
 // tokens refuse a template that says them. What the key may do is read back in
 // any case. When that fails too, cause is the error.
-func (t *token) makeLean(make maker, cause error) (made []pkcs11.ObjectHandle, err error) {
+func (t *token) makeLean(attempt maker, cause error) (made []pkcs11.ObjectHandle, err error) {
 	err = t.ceremony(func(sh pkcs11.SessionHandle) (err error) {
-		made, err = make(sh, true)
+		made, err = attempt(sh, true)
 		return err
 	})
 	if err != nil && len(made) == 0 {

@@ -74,12 +74,12 @@ func (t *token) unwrapBy(mech protocol.Mechanism, transport *protocol.Key, m *pr
 		if err != nil {
 			return err
 		}
-		make := func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error) {
+		attempt := func(sh pkcs11.SessionHandle, leanly bool) ([]pkcs11.ObjectHandle, error) {
 			return t.unwrapOnce(sh, mech, h, m, c, leanly)
 		}
-		made, err = make(sh, false)
+		made, err = attempt(sh, false)
 		if err != nil && len(made) == 0 && because(err) == protocol.ReasonConfiguration {
-			made, err = t.makeLean(make, err)
+			made, err = t.makeLean(attempt, err)
 		}
 		return err
 	})
