@@ -45,9 +45,9 @@ type layout struct {
 }
 
 var layouts = []layout{
-	{"portrait", 1080, 1920, 4.03, 6},    // 21.5 inches upright
-	{"landscape", 1920, 1080, 4.03, 5.2}, // 21.5 inches
-	{"terminal", 1280, 800, 3.9, 4.3},    // 15 inches, at arm's length
+	{"portrait", 1080, 1920, 4.03, 6},  // 21.5 inches upright
+	{"landscape", 1920, 1080, 4.03, 6}, // 21.5 inches
+	{"terminal", 1280, 800, 3.9, 4.3},  // 15 inches, at arm's length
 }
 
 var languages = []ui.Lang{ui.Indonesian, ui.English}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/chromedp/chromedp"
-	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
 	"gardu/internal/txn"
@@ -119,42 +118,6 @@ func TestSecondScreen(t *testing.T) {
 	k.shot("52-other-screen")
 	other.tap("do-start")
 	other.at(ui.Home)
-}
-
-// TestKeyboard walks an operation without touching the screen.
-func TestKeyboard(t *testing.T) {
-	t.Parallel()
-	k := newKiosk(t, browser(t), layouts[1], short)
-	k.load()
-	k.at(ui.Attract)
-	press := func(keys string) { require.NoError(t, chromedp.Do(k.ctx, chromedp.KeyEvent(keys))) }
-	focus := func(name string) {
-		for range 30 {
-			if js[string](k, `document.activeElement?.dataset?.focus ?? ''`) == name {
-				return
-			}
-			press(kb.Tab)
-		}
-		t.Fatalf("Tab never reached %s", name)
-	}
-	focus("do-start")
-	press(kb.Enter)
-	k.at(ui.Home)
-	require.Equal(t, "title", js[string](k, `document.activeElement.dataset.focus`), "a new screen takes the focus to its title")
-	focus("op-finpay.reset_pin")
-	press(kb.Enter)
-	k.at(ui.Consent)
-	focus("do-agree")
-	press(kb.Enter)
-	k.at(ui.Ident)
-	press("081234567890")
-	press(kb.Enter)
-	k.at(ui.Review)
-	focus("do-confirm")
-	press(kb.Enter)
-	k.at(ui.Working)
-	require.Equal(t, "081234567890", k.engine.Last().Fields["phoneNo"])
-	k.quietConsole()
 }
 
 // TestReload: a page that is loaded anew in the middle goes on where it was.

@@ -210,7 +210,7 @@ function secretEntry(command, arg, more = () => []) {
       wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, words.t(bounds, field)),
     );
     const left = request?.await_till && countdown(link, request.await_till, words.t(`${session.state}.left`), words.t(`${session.state}.late`));
-    const others = session.commands.filter((c) => c === 'finish');
+    const others = session.commands.filter((c) => c !== 'lang' && c !== command && !c.startsWith('submit_') && !(c in footerCommands));
     const make = (c, cls, run, more) => {
       const say = words.labelKey(session, c);
       return button(words.t(say), cls, run, { say, ...more });
@@ -272,7 +272,11 @@ function bindQR(app) {
   const code = request?.link?.qr;
   const wanted = session.commands.includes('submit_code') && session.entry;
   if (wanted && (app.draft.coding || !code)) return codeEntry(app);
-  const type = wanted && button(words.t('BIND_QR.do.type_code'), 'side', () => { app.draft.coding = true; app.redraw(); }, { 'data-focus': 'do-type-code', say: 'BIND_QR.do.type_code' });
+  const leave = words.labelKey(session, 'finish');
+  const choices = () => [
+    wanted && button(words.t('BIND_QR.do.type_code'), 'side', () => { app.draft.coding = true; app.redraw(); }, { 'data-focus': 'do-type-code', say: 'BIND_QR.do.type_code' }),
+    button(words.t(leave), wanted ? 'side' : 'main', () => app.run('finish'), { 'data-focus': 'do-finish', say: leave, disabled: session.busy }),
+  ];
   return {
     shape: 'scan',
     stage: [
@@ -280,7 +284,7 @@ function bindQR(app) {
       request?.link && h('dl', { class: 'facts plate' }, fact(words.t('BIND_QR.domain'), request.link.domain, 'mono')),
       request?.await_till && countdown(link, request.await_till, words.t('BIND_QR.left'), words.t('BIND_QR.late')),
     ],
-    act: [code ? h('div', { class: 'code' }, qrCode(code, words.t('BIND_QR.alt'))) : h('p', { class: 'notice' }, words.t('BIND_QR.missing')), wanted && keep(app, 'type', true, () => h('div', { class: 'buttons' }, type)), buttons(app)],
+    act: [code ? h('div', { class: 'code' }, qrCode(code, words.t('BIND_QR.alt'))) : h('p', { class: 'notice' }, words.t('BIND_QR.missing')), keep(app, 'buttons', [Boolean(wanted), session.busy], () => h('div', { class: 'buttons row' }, choices()))],
   };
 }
 
