@@ -12,7 +12,7 @@ import (
 )
 
 // block is a fenced block of the manual that names a file: ```go PATH or ```diff PATH.
-var block = regexp.MustCompile("(?ms)^```(go|diff) (\\S+)\n(.*?)^```$")
+var block = regexp.MustCompile("(?s)\n```(go|diff) (\\S+)\n(.*?)\n```\n")
 
 // TestTheProviderOfTheManual builds and tests the provider of
 // docs/adding-a-provider.md as it stands there, in a copy of the tree: whoever follows
@@ -31,7 +31,7 @@ func TestTheProviderOfTheManual(t *testing.T) {
 	}
 	var files []string
 	for _, m := range block.FindAllStringSubmatch(string(page), -1) {
-		kind, path, text := m[1], filepath.Join(root, m[2]), m[3]
+		kind, path, text := m[1], filepath.Join(root, m[2]), m[3]+"\n"
 		if kind == "diff" {
 			old, err := os.ReadFile(path) //nolint:gosec // a file of the copy
 			require.NoError(t, err)

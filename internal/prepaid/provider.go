@@ -93,17 +93,17 @@ func (p *Provider) Submit(ctx context.Context, c txn.Call) txn.Answer {
 		fields:      c.Request.Fields,
 	}
 	var body []byte
-	var bad error // the digits are none
 	err := p.withPIN(ctx, entered, func(pin []byte) (err error) {
-		if bad = p.cfg.digitsField().Check(pin); bad != nil {
-			return nil
+		if err := p.cfg.digitsField().Check(pin); err != nil {
+			return err
 		}
 		plain := p.resetMessage(c.Request.Reference, c.Attempt.Began, c.Request.Fields, pin)
 		body, err = p.sealed(ctx, plain)
 		return err
 	})
+	var bad *txn.FieldError // of the digits: no device mends that
 	switch {
-	case bad != nil:
+	case errors.As(err, &bad):
 		return notAllowed(txn.ReasonBadField, bad.Error())
 	case err != nil:
 		return p.unsealed(err, want)

@@ -59,19 +59,19 @@ func newCutRig(t *testing.T, ended bool) *cutRig {
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
 	trusted := r.sandbox.CA()
-	var clear, trust *tls.Config
+	var ending, trust *tls.Config
 	if ended {
 		cert, authority := proxyCertificate(t)
-		clear = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
+		ending = &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
 		pool := x509.NewCertPool()
 		require.True(t, pool.AppendCertsFromPEM(trusted))
 		trust = &tls.Config{RootCAs: pool, ServerName: "127.0.0.1", MinVersion: tls.VersionTLS13, NextProtos: []string{"http/1.1"}}
 		trusted = authority
 	}
 	require.NoError(t, os.WriteFile(ca, trusted, 0o600))
-	finpay := newCutProxy(t, r.sandbox.Addr(upstream.Finpay), clear, trust)
-	netzme := newCutProxy(t, r.sandbox.Addr(upstream.Netzme), clear, trust)
-	cards := newCutProxy(t, r.sandbox.Addr(upstream.Prepaid), clear, trust)
+	finpay := newCutProxy(t, r.sandbox.Addr(upstream.Finpay), ending, trust)
+	netzme := newCutProxy(t, r.sandbox.Addr(upstream.Netzme), ending, trust)
+	cards := newCutProxy(t, r.sandbox.Addr(upstream.Prepaid), ending, trust)
 	r.proxies[txn.FinpayResetPIN], r.proxies[txn.FinpayBind] = finpay, finpay
 	r.proxies[txn.NetzmeForgotPIN], r.proxies[txn.PrepaidResetPIN] = netzme, cards
 
@@ -91,7 +91,7 @@ func newCutRig(t *testing.T, ended bool) *cutRig {
 
 func (r *cutRig) start(dir string, offers []txn.Offer, log *slog.Logger) {
 	t := r.t
-	keyDir, err := os.MkdirTemp("/dev/shm", "gardu-cut-") //nolint:usetesting // the journal insists on tmpfs
+	keyDir, err := os.MkdirTemp("/dev/shm", "gardu-cut-")
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(keyDir)) })
 	trail, err := audit.Open(t.Context(), audit.Options{Path: filepath.Join(dir, "audit.log"), Who: "agent", Log: log})

@@ -35,12 +35,12 @@ type cut struct {
 
 // cutProxy stands between the agent and one platform. By default it passes on
 // ciphertext and finds its way by the records of TLS, which are framed in clear;
-// with clear set it ends TLS itself, so that its byte is a byte of HTTP.
+// with ending set it ends TLS itself, so that its byte is a byte of HTTP.
 type cutProxy struct {
-	t     *testing.T
-	to    string
-	clear *tls.Config // what the agent sees; nil: ciphertext passes through
-	trust *tls.Config // for the platform, where clear is set
+	t      *testing.T
+	to     string
+	ending *tls.Config // what the agent sees; nil: ciphertext passes through
+	trust  *tls.Config // for the platform, where ending is set
 
 	mu    sync.Mutex // guards what follows
 	ln    net.Listener
@@ -52,8 +52,8 @@ type cutProxy struct {
 	work  sync.WaitGroup
 }
 
-func newCutProxy(t *testing.T, to string, clear, trust *tls.Config) *cutProxy {
-	p := &cutProxy{t: t, to: to, clear: clear, trust: trust, sizes: map[where]int{}, open: map[net.Conn]bool{}, addr: "127.0.0.1:0"}
+func newCutProxy(t *testing.T, to string, ending, trust *tls.Config) *cutProxy {
+	p := &cutProxy{t: t, to: to, ending: ending, trust: trust, sizes: map[where]int{}, open: map[net.Conn]bool{}, addr: "127.0.0.1:0"}
 	p.listen()
 	t.Cleanup(func() {
 		p.mu.Lock()
@@ -180,8 +180,8 @@ func (p *cutProxy) serve(agent net.Conn) {
 	defer p.forget(up)
 	in, out := agent, up
 	ours, theirs := newTracker(true), newTracker(false)
-	if p.clear != nil {
-		a, b := tls.Server(agent, p.clear), tls.Client(up, p.trust)
+	if p.ending != nil {
+		a, b := tls.Server(agent, p.ending), tls.Client(up, p.trust)
 		if a.HandshakeContext(context.Background()) != nil || b.HandshakeContext(context.Background()) != nil {
 			return
 		}
