@@ -254,9 +254,11 @@ func (g *Signer) prove(ctx context.Context) (Mechanism, error) {
 		used = MechanismSHA256RSAPKCS
 	case g.k.may(MechanismRSAPKCS):
 		used = MechanismRSAPKCS
-	default:
+	case g.k.may(MechanismPSS):
 		_, err := g.SignDigest(ctx, message, &rsa.PSSOptions{Hash: crypto.SHA256, SaltLength: rsa.PSSSaltLengthEqualsHash})
 		return MechanismPSS, err
+	default: // SignSHA256 says what is missing
+		used = MechanismSHA256RSAPKCS
 	}
 	_, err = g.SignSHA256(ctx, message)
 	return used, err
