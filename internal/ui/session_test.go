@@ -276,6 +276,7 @@ func TestEveryStateOfARequestHasItsScreen(t *testing.T) {
 		{"rejected without a reason", uitest.Answer(txn.WasRejected, txn.Rejected, ""), ui.Fail, ui.ToneFailed, "F-REJECTED", "FAIL.title"},
 		{"linked before", uitest.Answer(txn.WasRejected, txn.Rejected, txn.ReasonAlreadyLinked), ui.Fail, ui.ToneNothing, "N-ALREADY_LINKED", "FAIL.title.already_linked"},
 		{"code blocked", uitest.Answer(txn.WasRejected, txn.Rejected, txn.ReasonOTPBlocked), ui.OTPLocked, ui.ToneFailed, "F-OTP_BLOCKED", "OTP_LOCKED.title"},
+		{"code blocked, of an operation that has none", uitest.Answer(txn.WasRejected, txn.Rejected, txn.ReasonOTPBlocked), ui.Fail, ui.ToneFailed, "F-OTP_BLOCKED", "FAIL.title"},
 		{"code expired", uitest.Answer(txn.WasRejected, txn.Rejected, txn.ReasonOTPExpired), ui.OTPExpired, ui.ToneNothing, "N-OTP_EXPIRED", "OTP_EXPIRED.title"},
 		{"no code in time", uitest.Answer(txn.WentPending, txn.Expired, txn.ReasonOTPTimeout), ui.OTPExpired, ui.ToneNothing, "N-OTP_TIMEOUT", "OTP_EXPIRED.title"},
 		{"waited too long", uitest.Answer(txn.NotSent, txn.Expired, txn.ReasonWaitedTooLong), ui.Expired, ui.ToneNothing, "N-WAITED_TOO_LONG", "EXPIRED.title"},
@@ -287,7 +288,11 @@ func TestEveryStateOfARequestHasItsScreen(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			r := newRig(t, nil)
 			p := r.open()
-			id := p.toWorking(r.engine, txn.FinpayResetPIN)
+			op := txn.FinpayResetPIN
+			if c.state == ui.OTPLocked || c.state == ui.OTPExpired {
+				op = txn.FinpayUnbind
+			}
+			id := p.toWorking(r.engine, op)
 			r.engine.Move(id, uitest.Send)
 			r.engine.Move(id, c.move)
 			s := p.at(c.state)
