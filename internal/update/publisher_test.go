@@ -4,6 +4,9 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/theupdateframework/go-tuf/v2/metadata"
 
 	"gardu/internal/update"
 	"gardu/internal/update/publish"
@@ -21,7 +25,7 @@ import (
 
 // publisher is a bank with its key holders, a repository and a web server.
 type publisher struct {
-	t       *testing.T
+	t       testing.TB
 	repo    *publish.Repo
 	root    []publish.Signer
 	targets []publish.Signer
@@ -37,21 +41,21 @@ type publisher struct {
 	url     string
 }
 
-func key(t *testing.T) publish.Signer {
+func key(t testing.TB) publish.Signer {
 	t.Helper()
 	_, k, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	return publish.Plain(k)
 }
 
-func pub(t *testing.T, s publish.Signer) crypto.PublicKey {
+func pub(t testing.TB, s publish.Signer) crypto.PublicKey {
 	t.Helper()
 	p, err := s.Public()
 	require.NoError(t, err)
 	return p
 }
 
-func keyID(t *testing.T, s publish.Signer) string {
+func keyID(t testing.TB, s publish.Signer) string {
 	t.Helper()
 	id, err := publish.KeyID(pub(t, s))
 	require.NoError(t, err)
@@ -59,7 +63,7 @@ func keyID(t *testing.T, s publish.Signer) string {
 }
 
 // newPublisher holds the ceremony and publishes an empty repository.
-func newPublisher(t *testing.T) *publisher {
+func newPublisher(t testing.TB) *publisher {
 	t.Helper()
 	p := &publisher{
 		t: t, root: []publish.Signer{key(t), key(t), key(t)}, targets: []publish.Signer{key(t), key(t)},
@@ -199,4 +203,26 @@ func (p *publisher) must(k *update.Trust) *update.World {
 	w, err := p.refresh(k)
 	require.NoError(p.t, err)
 	return w
+}
+
+// replacePatch publishes another patch in place of a version's.
+func (p *publisher) replacePatch(version string, b []byte) {
+	p.t.Helper()
+	v, err := filepath.Glob(filepath.Join(p.repo.Dir, "metadata", "*.targets.json"))
+	require.NoError(p.t, err)
+	m, err := metadata.Targets().FromFile(filepath.Join(p.repo.Dir, "metadata", fmt.Sprintf("%d.targets.json", len(v))))
+	require.NoError(p.t, err)
+	m.Signed.Version, m.Signatures = int64(len(v)+1), nil
+	for name, tg := range m.Signed.Targets {
+		if strings.HasSuffix(name, ".zst") && strings.Contains(name, version) {
+			sum := sha256.Sum256(b)
+			tg.Length, tg.Hashes = int64(len(b)), metadata.Hashes{"sha256": sum[:]}
+			require.NoError(p.t, os.WriteFile(filepath.Join(p.repo.Dir, "targets", hex.EncodeToString(sum[:])+"."+name), b, 0o600))
+		}
+	}
+	out, err := m.ToBytes(false)
+	require.NoError(p.t, err)
+	require.NoError(p.t, os.MkdirAll(filepath.Join(p.repo.Dir, "draft"), 0o750))
+	require.NoError(p.t, os.WriteFile(filepath.Join(p.repo.Dir, "draft", "targets.json"), out, 0o600))
+	p.signPublish()
 }

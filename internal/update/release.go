@@ -221,3 +221,7 @@ const (
 func (r Reason) String() string { return r.Text }
 
 func reasonf(code, format string, a ...any) Reason { return Reason{code, fmt.Sprintf(format, a...)} }
+
+// Wanted finds what a kiosk would install; it is how a publisher looks at their own
+// repository.
+func (w *World) Wanted(q Wish) Choice { return w.choose(q) }

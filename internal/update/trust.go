@@ -328,18 +328,18 @@ func (r *refresh) cache(role string, limit int64) []byte {
 	return b
 }
 
-// spoiled notes a copy on disk that cannot be used; expired or outdated ones are
-// in order.
-func (r *refresh) spoiled(role string, err error) {
-	if err != nil && !errors.Is(err, &metadata.ErrRepository{}) {
+// spoiled notes a copy on disk that is torn; expired or outdated ones are in order.
+func (r *refresh) spoiled(role string, b []byte) {
+	if !json.Valid(b) {
 		r.healed = append(r.healed, role+".json")
 	}
 }
 
 func (r *refresh) timestamp(ctx context.Context) error {
 	if b := r.cache(metadata.TIMESTAMP, timestampLimit); b != nil {
-		_, err := r.set.UpdateTimestamp(b)
-		r.spoiled(metadata.TIMESTAMP, err)
+		// An expired or outdated one is loaded all the same, and holds against older ones.
+		_, _ = r.set.UpdateTimestamp(b)
+		r.spoiled(metadata.TIMESTAMP, b)
 	}
 	b, err := r.src.Get(ctx, "metadata/timestamp.json", timestampLimit)
 	if err != nil {
@@ -372,7 +372,7 @@ func (r *refresh) snapshot(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		r.spoiled(metadata.SNAPSHOT, err)
+		r.spoiled(metadata.SNAPSHOT, b)
 	}
 	b, err := r.src.Get(ctx, fmt.Sprintf("metadata/%d.snapshot.json", meta.Version), bound(meta.Length, snapshotLimit))
 	if err != nil {
@@ -398,7 +398,7 @@ func (r *refresh) targets(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
-		r.spoiled(metadata.TARGETS, err)
+		r.spoiled(metadata.TARGETS, b)
 	}
 	b, err := r.src.Get(ctx, fmt.Sprintf("metadata/%d.targets.json", meta.Version), bound(meta.Length, targetsLimit))
 	if err != nil {

@@ -214,10 +214,10 @@ func (u *Updater) run(ctx context.Context, how How, rep *Report) error {
 	if err := u.fetch(ctx, src, cur, st, c); err != nil {
 		return err
 	}
-	rep.Ready = v
 	if err := u.o.Host.Check(ctx, u.o.Paths.Program(v), v); err != nil {
 		return fmt.Errorf("%w: version %s: %w", errCheck, v, err)
 	}
+	rep.Ready = v
 	if rep.Reason = u.mayInstall(ctx, how, v); rep.Reason.Code != "" {
 		return nil
 	}

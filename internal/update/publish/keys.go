@@ -32,6 +32,13 @@ const (
 	keyFileLimit = 64 << 10
 )
 
+// strength is what guessing a passphrase costs: some hundred milliseconds a try.
+var strength = encrypted.OWASP
+
+// CheapKeys makes new key files cheap to open, and to guess. For tests, which open
+// hundreds.
+func CheapKeys() { strength = encrypted.Legacy }
+
 // fileKey is an Ed25519 key out of a file.
 type fileKey struct{ k ed25519.PrivateKey }
 
@@ -53,7 +60,7 @@ func NewKey(passphrase []byte) (file []byte, s Signer, err error) {
 		return nil, nil, err
 	}
 	defer clear(der)
-	box, err := encrypted.EncryptWithCustomKDFParameters(der, passphrase, encrypted.OWASP)
+	box, err := encrypted.EncryptWithCustomKDFParameters(der, passphrase, strength)
 	if err != nil {
 		return nil, nil, err
 	}
