@@ -134,9 +134,11 @@ func (c *container) remove() error {
 
 // command is a program inside the machine.
 func (c *container) command(ctx context.Context, argv ...string) *exec.Cmd {
-	args := append([]string{"--target", strconv.Itoa(c.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--", //
+	args := append([]string{"--target", strconv.Itoa(c.leader), "--mount", "--uts", "--ipc", "--net", "--pid", "--cgroup", "--",
 		"env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive"}, argv...)
-	return exec.CommandContext(ctx, "nsenter", args...) //nolint:gosec // G204: the test's own words
+	cmd := exec.CommandContext(ctx, "nsenter", args...) //nolint:gosec // G204: the test's own words
+	cmd.WaitDelay = 2 * time.Second                     // what nsenter has started outlives it, and holds its output
+	return cmd
 }
 
 // in runs a program inside the machine and returns what it printed.
@@ -161,9 +163,12 @@ func (c *container) feed(ctx context.Context, in io.Reader, argv ...string) (str
 	return string(out), err
 }
 
+// path is a file of the machine as it is called from outside.
+func (c *container) path(p string) string { return filepath.Join(c.root, p) }
+
 // put writes a file of the machine, from outside.
 func (c *container) put(path string, mode os.FileMode, b []byte) error {
-	to := filepath.Join(c.root, path)
+	to := c.path(path)
 	if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil { //nolint:gosec // G301: a machine's file system
 		return err
 	}

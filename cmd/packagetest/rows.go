@@ -50,7 +50,12 @@ type row struct {
 	do    func(context.Context) (string, error)
 }
 
-const base = "build/packagetest/base"
+// What test.sh has built.
+const (
+	built    = "build/packagetest"
+	base     = built + "/base"
+	programs = built + "/programs"
+)
 
 func test(ctx context.Context, only *regexp.Regexp, keep bool) error {
 	if os.Geteuid() != 0 {
@@ -137,7 +142,7 @@ func (b *bench) logs(ctx context.Context) {
 
 // prepare starts the machine and puts the test's own things in it.
 func (b *bench) prepare(ctx context.Context) error {
-	for path, from := range map[string]string{"/packagetest": "build/packagetest/packagetest", "/sandbox": "build/packagetest/sandbox"} {
+	for path, from := range map[string]string{"/packagetest": built + "/packagetest", "/sandbox": built + "/sandbox"} {
 		if err := b.c.copyIn(from, visitDir+"/bin"+path, 0o755); err != nil {
 			return err
 		}
@@ -149,16 +154,16 @@ func (b *bench) prepare(ctx context.Context) error {
 		folder string
 		into   *string
 	}{{"old", &b.old}, {"new", &b.new}} {
-		debs, err := filepath.Glob(filepath.Join("build/packagetest", v.folder, "gardu_*_amd64.deb"))
+		debs, err := filepath.Glob(filepath.Join(built, v.folder, "gardu_*_amd64.deb"))
 		if err != nil || len(debs) != 1 {
-			return fmt.Errorf("there are %d packages in build/packagetest/%s instead of one; run make package-test", len(debs), v.folder)
+			return fmt.Errorf("there are %d packages in %s/%s instead of one; run make package-test", len(debs), built, v.folder)
 		}
 		if err := b.c.copyIn(debs[0], visitDir+"/"+v.folder+".deb", 0o644); err != nil {
 			return err
 		}
-		rpms, err := filepath.Glob(filepath.Join("build/packagetest", v.folder, "gardu-[0-9]*.x86_64.rpm"))
+		rpms, err := filepath.Glob(filepath.Join(built, v.folder, "gardu-[0-9]*.x86_64.rpm"))
 		if err != nil || len(rpms) != 1 {
-			return fmt.Errorf("there are %d rpm packages in build/packagetest/%s instead of one; run make package-test", len(rpms), v.folder)
+			return fmt.Errorf("there are %d rpm packages in %s/%s instead of one; run make package-test", len(rpms), built, v.folder)
 		}
 		if err := b.c.copyIn(rpms[0], visitDir+"/"+v.folder+".rpm", 0o644); err != nil {
 			return err
@@ -169,7 +174,7 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 		*v.into = strings.TrimSuffix(strings.TrimSpace(string(out)), "-1")
 	}
-	if err := os.Symlink("/etc/gardu/gardu.toml", filepath.Join(b.c.root, visitDir, "gardu.toml")); err != nil {
+	if err := os.Symlink("/etc/gardu/gardu.toml", b.c.path(visitDir+"/gardu.toml")); err != nil {
 		return err
 	}
 	if err := b.c.boot(ctx); err != nil {
@@ -272,8 +277,8 @@ func (b *bench) under(ctx context.Context, most int, do func() error) (string, e
 		return "", errors.Join(err, e)
 	}
 	saw, e := p()
-	if err = errors.Join(err, e); err != nil {
-		return "", err
+	if err != nil || e != nil {
+		return "", errors.Join(err, e)
 	}
 	said := fmt.Sprintf("%d of %d failed, the longest took %.1f s", saw.Failed, saw.Requests, saw.Longest.Seconds())
 	if saw.Failed > most {

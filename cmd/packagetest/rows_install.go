@@ -10,7 +10,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -55,7 +54,7 @@ enabled
 // configure fills in the sample configuration as provisioning.md says, with the
 // sandbox's addresses and short times.
 func (b *bench) configure() error {
-	sample, err := os.ReadFile(filepath.Join(b.c.root, "etc/gardu/gardu.toml"))
+	sample, err := os.ReadFile(b.c.path("/etc/gardu/gardu.toml"))
 	if err != nil {
 		return err
 	}
@@ -112,7 +111,7 @@ func (b *bench) configure() error {
 type guide map[string][]string
 
 func (b *bench) readGuide() (guide, error) {
-	text, err := os.ReadFile(filepath.Join(b.c.root, "usr/share/doc/gardu/provisioning.md"))
+	text, err := os.ReadFile(b.c.path("/usr/share/doc/gardu/provisioning.md"))
 	if err != nil {
 		return nil, err
 	}
@@ -511,7 +510,7 @@ func (b *bench) powerCut(ctx context.Context) (string, error) {
 	if _, err := b.visit(wait, "effects", "finpay.reset_pin", "081100000021"); err != nil {
 		return "", err
 	}
-	rows, err := b.c.in(ctx, "gardu", "queue", "list")
+	rows, err := b.c.in(ctx, "gardu", "queue", "list", "--all")
 	if err != nil {
 		return "", err
 	}

@@ -6,11 +6,11 @@ remove | 0) ;;
 *) exit 0 ;; # an upgrade: the agent serves until the new one takes over
 esac
 
-# Whether a purge may destroy the journal can only be asked while the agent runs: the journal is sealed. "unknown" is as
-# good as open.
+# Whether a purge may destroy the journal can only be asked now, of the agent or with the token: the journal is sealed.
+# "unknown" is as good as open.
 if [ -e /var/lib/gardu/journal.db ]; then
 	open=unknown
-	if rows=$(timeout 20 /usr/bin/gardu queue list --json 2>/dev/null); then
+	if rows=$(timeout 20 /usr/bin/gardu queue list --json 2>/dev/null || timeout 60 /usr/sbin/gardu-as-service queue list --json 2>/dev/null); then
 		open=$(printf '%s\n' "$rows" | grep -cE '"state": *"(queued|sending|pending|in_doubt|unresolved|unreadable)"' || true)
 	fi
 	echo "$open" >/var/lib/gardu-update/open-requests
