@@ -24,6 +24,7 @@ type hinted struct{}
 
 func (hinted) Error() string { return "no" }
 func (hinted) Hint() string  { return "say please" }
+func (hinted) Kind() string  { return "usage" }
 
 func serve(t *testing.T, o admin.Options) string {
 	t.Helper()
@@ -61,6 +62,9 @@ func TestAsk(t *testing.T) {
 
 	err := admin.Ask(t.Context(), path, "refuse", nil, nil)
 	require.EqualError(t, err, "no; say please")
+	var told *admin.AskError
+	require.ErrorAs(t, err, &told)
+	require.Equal(t, "usage", told.Kind)
 	require.ErrorContains(t, admin.Ask(t.Context(), path, "dance", nil, nil), "does not know the verb")
 }
 
