@@ -108,6 +108,11 @@ deps-e2e: deps ## Likewise, and a browser
 test: go deps deps-node ## Run every test with the race detector (PKG=, TESTFLAGS=)
 	CGO_ENABLED=1 $(GO) test -race -timeout 5m $(if $(CI),-count=1) $(TESTFLAGS) $(PKG)
 
+# The first run compiles Go's library anew: some minutes.
+.PHONY: test-erasing
+test-erasing: go deps ## The way of a PIN in a program that erases stack and registers (GOEXPERIMENT=runtimesecret)
+	GOEXPERIMENT=runtimesecret $(GO) test -timeout 5m -count=1 ./internal/secret ./internal/prepaid
+
 .PHONY: lint
 lint: go deps ## Formatting, go vet, and the linters of .golangci.yml
 	@unformatted=$$("$$($(GO) env GOROOT)/bin/gofmt" -l cmd internal); \

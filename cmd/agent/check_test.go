@@ -3,7 +3,10 @@ package main
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +17,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gardu/cmd/sandbox/upstream"
+	"gardu/internal/keystore"
+	"gardu/internal/txn"
+	"gardu/internal/wire"
 )
 
 // startSandbox plays Finpay and the prepaid platform for a kiosk whose public key is
@@ -116,5 +122,72 @@ func TestTheCheckOpensACopyOfTheJournal(t *testing.T) {
 }
 
 func TestCertificatesThatEndSoon(t *testing.T) {
-	require.Equal(t, 30*24*time.Hour, certificateSoon)
+	for _, c := range []struct {
+		name string
+		left time.Duration
+		want string
+	}{
+		{"a year", 365 * 24 * time.Hour, "ok    certificate x"},
+		{"a month and a day", 31*24*time.Hour + time.Hour, "ok    certificate x"},
+		{"less than a month", 29 * 24 * time.Hour, "warn  certificate x"},
+		{"over", -time.Hour, "FAIL  certificate x"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			p := &preflight{a: &app{out: &out}}
+			p.certificate("certificate x", "x", &wire.Examination{Chain: []*x509.Certificate{
+				{Subject: pkix.Name{CommonName: "leaf"}, NotAfter: time.Now().Add(c.left)},
+				{Subject: pkix.Name{CommonName: "authority"}, NotAfter: time.Now().Add(10 * 365 * 24 * time.Hour)},
+			}})
+			require.Contains(t, out.String(), c.want)
+			require.Contains(t, out.String(), `"leaf"`)
+		})
+	}
+}
+
+// toldTime is a provider whose clock is apart, and whose access may be refused.
+type toldTime struct {
+	apart time.Duration
+	known bool
+	err   error
+}
+
+func (toldTime) Submit(context.Context, txn.Call) txn.Answer { return txn.Answer{} }
+func (p toldTime) Probe(context.Context) error               { return p.err }
+func (p toldTime) Time() (time.Time, bool)                   { return time.Now().Add(p.apart), p.known }
+
+func TestAccessAndClockOfAProvider(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		built txn.Provider
+		want  []string
+	}{
+		{"right", toldTime{0, true, nil}, []string{"ok    access token finpay", "ok    clock finpay"}},
+		{"behind", toldTime{2 * time.Minute, true, nil}, []string{"warn  clock finpay", "2m0s apart", "time service"}},
+		{"ahead", toldTime{-2 * time.Hour, true, nil}, []string{"warn  clock finpay", "2h0m0s apart"}},
+		{"refused", toldTime{0, true, errors.New("4017300")}, []string{"FAIL  access token finpay", "not given: 4017300; compare client id"}},
+		{"silent", toldTime{0, false, errors.New("no answer")}, []string{"skip  clock finpay"}},
+		{"not built", nil, []string{"skip  access token finpay", "no key"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var out bytes.Buffer
+			p := &preflight{a: &app{out: &out}}
+			p.access(t.Context(), builtProvider{provider: provider{"finpay", newFinpaySettings()}, built: c.built, why: "no key"})
+			for _, want := range c.want {
+				require.Contains(t, out.String(), want)
+			}
+		})
+	}
+}
+
+// TestAReleaseIsNotToBlameForATokenThatIsAway: an update may be what mends it.
+func TestAReleaseIsNotToBlameForATokenThatIsAway(t *testing.T) {
+	for _, self := range []bool{false, true} {
+		p := &preflight{a: &app{out: new(bytes.Buffer)}, self: self}
+		p.tokenFailed(fmt.Errorf("open: %w", keystore.ErrTokenAbsent))
+		require.Equal(t, self, p.verdict() == nil)
+		p = &preflight{a: &app{out: new(bytes.Buffer)}, self: self}
+		p.tokenFailed(fmt.Errorf("open: %w", keystore.ErrModule))
+		require.Error(t, p.verdict(), "a driver that does not load is the program's to judge")
+	}
 }
