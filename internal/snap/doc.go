@@ -21,6 +21,19 @@
 // certainly not processed (an access token or a signature that was refused, a
 // throttle) is txn.NotSent, after what was wrong has been mended where it can be.
 //
+// # A customer's own token
+//
+// A binding's page ends with a code, which service 74 exchanges for a token of that
+// customer. It is kept in a Vault where an operation has customer_token on, renewed
+// early and by one call at a time, since a refresh token works once, renewed once
+// more after a refusal, and deleted with the binding. Of an account that was linked
+// before, only the code proves a new binding.
+//
+// # Time
+//
+// Every answer's time is noted for the engine (txn.Timekeeper). Timestamps are
+// corrected by it only where the provider refuses one.
+//
 // # Secrets
 //
 // A one-time password lives in one []byte that is cleared after the call. Access
