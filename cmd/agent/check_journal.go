@@ -120,6 +120,7 @@ func (p *preflight) runningAgent(ctx context.Context, set *settings) bool {
 	case errors.As(err, &said):
 		// An agent of an earlier release, or one that may not tell us.
 		p.warn("agent", "it runs and does not say how it is: "+said.Error(), "run the check as root or as a member of the group that admin.group names")
+		p.skip("journal", "it is open in the running agent")
 		return true
 	case err != nil:
 		p.warn("agent", err.Error(), "look at its log: journalctl -u gardu")
@@ -235,6 +236,8 @@ func (p *preflight) auditRecord(ctx context.Context, set *settings, had bool) {
 	defer cancel()
 	rep, err := audit.Verify(ctx, path)
 	switch {
+	case errors.Is(err, fs.ErrPermission):
+		p.fail(exitFailed, "audit", err.Error(), "run the check as the service's user, who must be able to read it")
 	case err != nil:
 		p.fail(exitFailed, "audit", err.Error(), "keep a copy of the file and tell the security officer; the agent goes on and notes the break")
 	case rep.Gaps > 0:
