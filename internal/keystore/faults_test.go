@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -491,6 +492,22 @@ func TestLoginThatProvesNothingIsNotRecordedAsGood(t *testing.T) {
 	require.NoError(t, s.Ready(t.Context()))
 	_, err := os.Stat(token.Options().LatchPath)
 	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+// A driver with its debugging switched on writes down what it is given.
+func TestWhatADriverSaysReachesTheLogWithoutThePIN(t *testing.T) {
+	token := faults(t)
+	out := &lockedBuffer{}
+	s := token.Open(t, func(o *keystore.Options) { o.Log = slog.New(slog.NewJSONHandler(out, nil)) })
+	token.order(t, "once C_Login say")
+	require.NoError(t, s.Ready(t.Context()))
+	require.Eventually(t, func() bool { return strings.Contains(out.String(), "withheld") }, patience, 10*time.Millisecond)
+	require.NotContains(t, out.String(), token.PIN)
+	// Any other line is there as it is: C_GetAttributeValue's arguments say nothing.
+	_ = s.Health(t.Context())
+	signal(t, s, syscall.SIGKILL)
+	token.order(t, "once C_OpenSession say")
+	require.Eventually(t, func() bool { return s.Ready(t.Context()) == nil && strings.Contains(out.String(), "driver debug") }, patience, 10*time.Millisecond)
 }
 
 func TestKeysThatFailTheirFirstTestAreDestroyed(t *testing.T) {

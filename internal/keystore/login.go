@@ -74,6 +74,7 @@ func (s *Store) introduce(ctx context.Context, p *process, pin *secret.Value, or
 		}
 		return nil
 	}
+	p.words.hush.Store(newHush(pin))
 	if err := fits(&p.token, pin); err != nil {
 		return err
 	}

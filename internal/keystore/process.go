@@ -37,6 +37,7 @@ type process struct {
 	started time.Time
 	token   protocol.Token
 	ended   chan struct{} // closed when the process is gone
+	words   words         // of its standard error
 
 	mu       sync.Mutex // guards the fields below
 	pending  map[uint32]*call
@@ -77,7 +78,7 @@ func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{
 		gen: gen, fd: fds[0], cmd: cmd, log: log, started: time.Now(),
-		pending: make(map[uint32]*call), ended: make(chan struct{}),
+		words: words{log: log}, pending: make(map[uint32]*call), ended: make(chan struct{}),
 		out: make([]byte, 0, roomOut), spare: make([]byte, 0, roomOut), lead: make(chan struct{}, 1), in: make([]byte, 0, 16<<10),
 	}
 	up := make(chan error, 1)
@@ -97,13 +98,22 @@ func (p *process) run(up chan<- error, theirs *os.File) {
 	defer runtime.UnlockOSThread()
 	defer close(p.ended)
 	defer p.release()
-	err := p.cmd.Start()
+	heard, spoken, err := p.hear()
+	if err == nil {
+		err = p.cmd.Start()
+	}
 	_ = theirs.Close()
+	if spoken != nil {
+		_ = spoken.Close()
+	}
+	stop := p.listenTo(heard)
 	up <- err
 	if err != nil {
+		stop()
 		return
 	}
 	_ = p.cmd.Wait()
+	stop()
 	p.mu.Lock()
 	why := fmt.Errorf("%w: %s", ErrWorkerLost, p.cmd.ProcessState)
 	if p.foreign != nil {

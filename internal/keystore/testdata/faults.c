@@ -15,6 +15,8 @@
  *     garbage    say to the agent what is no frame, on its socket, and do it
  *     flip       do it, then flip a bit of the output, if that has NUMBER bytes
  *     flags N    do it, then set N in the flags of CK_TOKEN_INFO
+ *     say        write the third argument, of as many bytes as the fourth says, to
+ *                standard error, and do it
  *     leak       show CKA_VALUE, whatever the object says
  *
  * The function list is handled as an array of pointers in the order of the
@@ -97,6 +99,8 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 		raise(SIGSEGV);
 	if (!strcmp(f.action, "exit"))
 		_exit(7);
+	if (!strcmp(f.action, "say"))
+		dprintf(2, "driver debug: %.*s\n", (int)d, (char *)c);
 	if (!strcmp(f.action, "garbage"))
 		(void)!write(3, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
 	if (!strcmp(f.action, "leak")) {
