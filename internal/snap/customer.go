@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strings"
 	"sync"
@@ -386,6 +387,9 @@ func parseGrant(b []byte) (*grant, error) {
 		return nil, errGrant
 	}
 	num := func(i int) int64 { return int64(binary.BigEndian.Uint64(b[1+8*i:])) } //nolint:gosec // two's complement is the format
+	if life := num(1); life > math.MaxInt64/int64(time.Millisecond) || life < math.MinInt64/int64(time.Millisecond) {
+		return nil, errGrant // no time.Duration holds it
+	}
 	g := &grant{accessUntil: time.UnixMilli(num(0)), accessLife: time.Duration(num(1)) * time.Millisecond, refreshUntil: time.UnixMilli(num(2))}
 	rest := b[1+3*8:]
 	for _, to := range []**secret.Value{&g.access, &g.refresh} {
