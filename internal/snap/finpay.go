@@ -226,6 +226,7 @@ func (f *Finpay) unbind(ctx context.Context, c txn.Call) txn.Answer {
 			// "Need to request OTP", to a call that had one: it counts no more, and a new
 			// one comes by a new first call.
 			a.Reason = txn.ReasonOTPExpired
+		default: // it says enough
 		}
 	}
 	if a.Outcome != txn.HasSucceeded {

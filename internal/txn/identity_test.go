@@ -24,7 +24,7 @@ func parts(t *testing.T, id string) (kiosk uint32, salt, serial uint64) {
 func TestExternalIDIsReadBack(t *testing.T) {
 	check := func(i Identity, serial uint64) {
 		kiosk, salt, n := parts(t, i.ExternalID(serial))
-		require.Equal(t, i, Identity{kiosk, salt})
+		require.Equal(t, Identity{kiosk, salt}, i)
 		require.Equal(t, serial, n)
 	}
 	for _, kiosk := range []uint32{1, 12, MaxKiosk} {

@@ -44,7 +44,6 @@ func (s *showing) can(command string) bool {
 // the agent showed, however short.
 type page struct {
 	ws *websocket.Conn
-	n  int
 
 	mu      sync.Mutex
 	docs    map[string]json.RawMessage
