@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -127,11 +126,6 @@ func (ag *agent) reportRoles(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		var typed *keystore.Error
-		hint := ""
-		if errors.As(p.Err, &typed) {
-			hint = typed.Hint
-		}
-		ag.log.Error("key does not work", "role", p.Role, "key", p.Key, "token", p.Token, "mechanism", string(p.Mechanism), "error", p.Err, "hint", hint)
+		ag.log.Error("key does not work", "role", p.Role, "key", p.Key, "token", p.Token, "mechanism", string(p.Mechanism), "error", p.Err)
 	}
 }

@@ -107,6 +107,9 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps, which would hold PINs: %w", err)
 	}
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid other programs of this user to look into the memory: %w", err)
+	}
 	ag := newAgent(set, log)
 	ag.manager = newManager(log)
 	if set.Screen.Staff != "" {
@@ -415,19 +418,26 @@ func hintOf(err error) string {
 // healthOf turns a failure into what the screen says.
 func healthOf(err error) ui.Health {
 	h := ui.Health{Reason: "internal", Hint: hintOf(err)}
+	class := keystore.ClassOf(err)
 	var q *queue.Error
 	switch {
 	case errors.Is(err, unix.ENOSPC):
 		h.Reason = "disk_full"
 	case errors.Is(err, errAudit):
 		h.Reason = "audit"
-	case errors.As(err, &q), errors.Is(err, txn.ErrSeal), errors.Is(err, queue.ErrDown), errors.Is(err, queue.ErrWrongKEK):
-		h.Reason = "journal" // before the token: a wrong key for this journal is no absent token
+	case (class == keystore.ClassNone || class == keystore.ClassData) &&
+		(errors.As(err, &q) || errors.Is(err, txn.ErrSeal) || errors.Is(err, queue.ErrDown) || errors.Is(err, queue.ErrWrongKEK)):
+		h.Reason = "journal" // a wrong key for this journal, too, is no absent token
 	case errors.Is(err, keystore.ErrPINLocked), errors.Is(err, keystore.ErrPINWrong), errors.Is(err, keystore.ErrPINUnusable):
 		h.Reason = "token_locked"
-	case keystore.ClassOf(err) == keystore.ClassDevice, keystore.ClassOf(err) == keystore.ClassSession:
+	case errors.Is(err, keystore.ErrModule), errors.Is(err, keystore.ErrWorkerLost), errors.Is(err, keystore.ErrKeyChanged):
+		h.Reason = "token_unusable" // it is there, and its driver is not, or crashes
+	case errors.Is(err, keystore.ErrKeyNotFound), errors.Is(err, keystore.ErrKeyAmbiguous), errors.Is(err, keystore.ErrKeyWeak),
+		errors.Is(err, keystore.ErrUnsupported), errors.Is(err, keystore.ErrRefused):
+		h.Reason = "keys_missing"
+	case class == keystore.ClassDevice, class == keystore.ClassSession:
 		h.Reason = "token_absent"
-	case keystore.ClassOf(err) != keystore.ClassNone:
+	case class != keystore.ClassNone:
 		h.Reason = "configuration"
 	}
 	return h

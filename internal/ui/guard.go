@@ -157,12 +157,18 @@ func (s *Server) cookieOf(r *http.Request) bool {
 type healthAnswer struct {
 	Status string `json:"status"` // ok or out_of_service
 	Reason string `json:"reason,omitempty"`
-	Screen bool   `json:"screen"` // a page is connected
+	Hint   string `json:"hint,omitempty"` // what to do, as the screen tells staff
+	Screen bool   `json:"screen"`         // a page is connected
 }
 
 func (s *Server) serveHealth(w http.ResponseWriter) {
 	a := healthAnswer{Status: "ok"}
-	s.desk.do(func() { a.Reason, a.Screen = s.desk.trouble(), s.desk.screens > 0 })
+	s.desk.do(func() {
+		a.Reason, a.Screen = s.desk.trouble(), s.desk.screens > 0
+		if !s.desk.health.OK {
+			a.Hint = s.desk.health.Hint
+		}
+	})
 	status := http.StatusOK
 	if a.Reason != "" {
 		a.Status, status = "out_of_service", http.StatusServiceUnavailable

@@ -207,7 +207,7 @@ func TestHealthz(t *testing.T) {
 	p.at(ui.OutOfService)
 	status, m = ask()
 	require.Equal(t, 503, status)
-	require.Equal(t, map[string]any{"status": "out_of_service", "reason": "token_absent", "screen": true}, m)
+	require.Equal(t, map[string]any{"status": "out_of_service", "reason": "token_absent", "hint": "plug it in", "screen": true}, m)
 }
 
 func TestSocketsFromElsewhereAreRefused(t *testing.T) {
