@@ -260,8 +260,8 @@ unlatch allows one more try. Make sure first that the credential holds the right
 			if err != nil {
 				return err
 			}
-			if err := keystore.Unlatch(c.Context(), set.Token.Latch); err != nil {
-				return withCode(exitToken, err)
+			if err := unlatch(c.Context(), set); err != nil {
+				return err
 			}
 			if a.json {
 				return a.printJSON(map[string]bool{"unlatched": true})
@@ -270,4 +270,21 @@ unlatch allows one more try. Make sure first that the credential holds the right
 			return err
 		},
 	}
+}
+
+// unlatch opens the wrong-PIN latch, with an audit record before and after it.
+func unlatch(ctx context.Context, set *settings) (err error) {
+	if err := set.makeFolders(); err != nil {
+		return err
+	}
+	rec, err := audit.Open(ctx, audit.Options{Path: set.Audit.Path, Who: whoami(), Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, rec.Close()) }()
+	c := &ceremony{set: set, audit: rec}
+	_, err = c.act(ctx, "token.unlatch", set.Token.Token, nil, func() (keystore.KeyInfo, error) {
+		return keystore.KeyInfo{}, keystore.Unlatch(ctx, set.Token.Latch)
+	})
+	return err
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"errors"
 	"strings"
 	"testing"
 
@@ -32,7 +31,7 @@ func TestSubjects(t *testing.T) {
 }
 
 func TestConfirmingTakesTheWordOrNothing(t *testing.T) {
-	for in, ok := range map[string]bool{"finpay-sign\n": true, " finpay-sign \r\n": true, "finpay-sign": true, "": false, "\n": false, "yes\n": false, "finpay-sign2\n": false} {
+	for in, ok := range map[string]bool{"finpay-sign\n": true, "finpay-sign\r\n": true, "finpay-sign": true, "": false, "\n": false, "yes\n": false, "finpay-sign2\n": false} {
 		var asked bytes.Buffer
 		a := &app{in: strings.NewReader(in), err: &asked}
 		err := a.confirmAct(&acting{}, "Destroy it?", "finpay-sign")
@@ -73,7 +72,7 @@ func TestWhichKeyAnArgumentMeans(t *testing.T) {
 	for arg, code := range map[string]int{"other": exitToken, "k@g4": exitToken, "pkcs11:foo=bar": exitUsage} {
 		_, err := one(all, arg)
 		var c *codeError
-		require.True(t, errors.As(err, &c), arg)
+		require.ErrorAs(t, err, &c, arg)
 		require.Equal(t, code, c.code, arg)
 		require.NotContains(t, err.Error(), "restart gardu")
 	}
