@@ -202,6 +202,9 @@ func (c *conn) obey(f frame) *closing {
 // not stay in memory, and nobody may ever see it in an error.
 func (c *conn) read(buf []byte) (frame, *closing) {
 	kind, r, err := c.ws.NextReader()
+	if errors.Is(err, websocket.ErrReadLimit) { // a length that no frame can have
+		return frame{}, &closing{websocket.CloseMessageTooBig, "the frame is too large"}
+	}
 	if err != nil {
 		return frame{}, &closing{closeGoing, "silent for too long"}
 	}
