@@ -139,8 +139,9 @@ func TestAnswersOfAnyStatusAreAnswers(t *testing.T) {
 func TestSentIsExact(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	short := Options{
-		CAFile: ca.file, DialTimeout: Duration(300 * time.Millisecond), TLSTimeout: Duration(300 * time.Millisecond),
-		HeaderTimeout: Duration(300 * time.Millisecond), Timeout: Duration(900 * time.Millisecond), MaxBody: 1000,
+		// Long enough for a machine with much other work: only the silent cases wait.
+		CAFile: ca.file, DialTimeout: Duration(10 * time.Second), TLSTimeout: Duration(10 * time.Second),
+		HeaderTimeout: Duration(time.Second), Timeout: Duration(3 * time.Second), MaxBody: 1000,
 	}
 	with := func(change func(*Options)) Options {
 		o := short

@@ -80,7 +80,7 @@ func newCutRig(t *testing.T, ended bool) *cutRig {
 	cfg := Config{
 		Sign: sign, ClientID: "client", Finpay: finpay.addr, FinpaySecret: "secret", MerchantID: "merchant", Origin: "kiosk.example", ChannelID: "95221",
 		Netzme: netzme.addr, NetzmeSecret: "secret", Prepaid: cards.addr, PrepaidClient: "2000", BankID: "7000", EnvelopeKey: []byte(envelope),
-		APIKey: "api", SecureCode: "code", PINMax: 6, CAFile: ca, Call: time.Second, Quiet: 50 * time.Millisecond, Settle: 50 * time.Millisecond,
+		APIKey: "api", SecureCode: "code", PINMax: 6, CAFile: ca, Call: 2 * time.Second, Quiet: 50 * time.Millisecond, Settle: 50 * time.Millisecond,
 	}
 	log := slog.New(slog.DiscardHandler)
 	offers, err := cfg.offers(log)
@@ -110,7 +110,7 @@ func (r *cutRig) start(dir string, offers []txn.Offer, log *slog.Logger) {
 		Limits: txn.Limits{CustomerHour: 1000, KioskHour: 1_000_000},
 		Timing: txn.Timing{
 			RetryBase: 2 * time.Millisecond, RetryMax: 20 * time.Millisecond, ReadBase: 10 * time.Millisecond, ReadMax: 50 * time.Millisecond,
-			Call: time.Second, Probe: time.Hour, Drain: time.Second, Hold: time.Second,
+			Call: 2 * time.Second, Probe: time.Hour, Drain: time.Second, Hold: time.Second,
 		},
 	})
 	require.NoError(t, err)
@@ -158,7 +158,7 @@ func (r *cutRig) ask(op txn.Operation) *txn.Request {
 // until waits for a request to be as it should.
 func (r *cutRig) until(id string, is func(*txn.Request) bool) *txn.Request {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		q, err := r.engine.Get(r.t.Context(), id)
 		require.NoError(r.t, err)
 		if is(q) {
@@ -180,7 +180,7 @@ func settled(q *txn.Request) bool {
 // next case's cut.
 func (r *cutRig) linked(op txn.Operation) {
 	provider, _, _ := strings.Cut(string(op), ".")
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		for _, l := range r.engine.Links() {
 			if l.Provider == provider && l.Known && l.Up {
 				return
@@ -190,16 +190,25 @@ func (r *cutRig) linked(op txn.Operation) {
 	}
 }
 
-// complete is how many requests with this identity the sandbox has read whole.
-func complete(all []upstream.Exchange, operation, identity string) int {
-	n := 0
-	for _, x := range all {
-		whole := x.Stage == upstream.StageBody || x.Stage == upstream.StageEffect || x.Stage == upstream.StageAnswered
-		if whole && x.Operation == operation && (x.Reference == identity || x.ExternalID == identity) {
-			n++
+// sandboxBook is what the sandbox saw: whole requests and effects by operation and
+// identity.
+type sandboxBook struct{ whole, effects map[[2]string]int }
+
+func (r *cutRig) book() sandboxBook {
+	b := sandboxBook{map[[2]string]int{}, map[[2]string]int{}}
+	for _, x := range r.sandbox.Ledger(upstream.LedgerFilter{}) {
+		if x.Stage != upstream.StageBody && x.Stage != upstream.StageEffect && x.Stage != upstream.StageAnswered {
+			continue
+		}
+		b.whole[[2]string{x.Operation, x.Reference}]++
+		if x.ExternalID != "" && x.ExternalID != x.Reference {
+			b.whole[[2]string{x.Operation, x.ExternalID}]++
 		}
 	}
-	return n
+	for _, e := range r.sandbox.Effects() {
+		b.effects[[2]string{e.Operation, e.Identity}] += e.Count
+	}
+	return b
 }
 
 // places are the boundaries of a part's first and last hundred bytes.
@@ -260,26 +269,27 @@ func (r *cutRig) cutEverywhere(op txn.Operation, ended bool) {
 			cases = append(cases, cut{at: at, n: n, reset: i%2 == 1})
 		}
 	}
-	seen := map[string]int{}
-	var doubts []doubt
-	note := func(d doubt, q *txn.Request) {
-		seen[fmt.Sprintf("%s: %s, %s", d.cut.at, d.first, q.State)]++
-		r.judge(d, q)
-	}
+	var all []trial
 	for _, c := range cases {
 		r.linked(op)
 		p.arm(c)
 		q := r.until(r.ask(op).ID, tried)
 		p.mend()
-		d := doubt{c, sizes[c.at], q.ID, q.Attempts[0].Outcome}
-		if d.first == txn.Unknown && op != txn.FinpayBind {
-			doubts = append(doubts, d) // nothing is sent for it any more, so the next need not wait
-			continue
+		one := trial{c, sizes[c.at], q.ID, q.Attempts[0].Outcome}
+		all = append(all, one)
+		if one.first != txn.Unknown || op == txn.FinpayBind {
+			r.until(q.ID, settled) // else nothing is sent for it any more, and the next need not wait
 		}
-		note(d, r.until(q.ID, settled))
 	}
-	for _, d := range doubts {
-		note(d, r.until(d.id, settled))
+	ends := make([]*txn.Request, len(all))
+	for i, one := range all {
+		ends[i] = r.until(one.id, settled)
+	}
+	book := r.book()
+	seen := map[string]int{}
+	for i, one := range all {
+		seen[fmt.Sprintf("%s: %s, %s", one.cut.at, one.first, ends[i].State)]++
+		book.judge(t, one, ends[i])
 	}
 	require.Empty(t, r.sandbox.Violations())
 	for _, line := range slices.Sorted(maps.Keys(seen)) {
@@ -287,8 +297,8 @@ func (r *cutRig) cutEverywhere(op txn.Operation, ended bool) {
 	}
 }
 
-// doubt is a case whose end is still to come.
-type doubt struct {
+// trial is one cut and what the first attempt came to.
+type trial struct {
 	cut   cut
 	size  int // of the part that was cut, when it passes whole
 	id    string
@@ -296,30 +306,26 @@ type doubt struct {
 }
 
 // judge holds one request against what the sandbox saw of it.
-func (r *cutRig) judge(d doubt, q *txn.Request) {
-	t, c, first := r.t, d.cut, d.first
+func (b sandboxBook) judge(t *testing.T, one trial, q *txn.Request) {
 	t.Helper()
-	operation := string(q.Operation)
-	all := r.sandbox.Ledger(upstream.LedgerFilter{})
-	effects, whole, notSent := 0, 0, 0
+	c, first, operation := one.cut, one.first, string(q.Operation)
+	effects, whole := 0, 0
 	for i, a := range q.Attempts {
-		id := a.ExternalID
+		id := [2]string{operation, a.ExternalID}
 		if q.Operation == txn.PrepaidResetPIN {
-			id = q.Reference
+			id[1] = q.Reference
 			if i > 0 {
 				break // one id for all of its attempts
 			}
 		}
-		n := complete(all, operation, id)
-		whole += n
+		whole += b.whole[id]
 		if a.Outcome == txn.NotSent && q.Operation != txn.PrepaidResetPIN {
-			notSent++
-			require.Zero(t, n, "%+v: called not sent, and the platform read it whole", c)
+			require.Zero(t, b.whole[id], "%+v: called not sent, and the platform read it whole", c)
 		}
-		effects += r.sandbox.EffectCount(operation, id)
+		effects += b.effects[id]
 	}
-	if q.Operation != txn.FinpayBind && q.Operation != txn.PrepaidResetPIN {
-		effects = r.sandbox.EffectCount(operation, q.Reference)
+	if q.Operation == txn.FinpayResetPIN || q.Operation == txn.NetzmeForgotPIN {
+		effects = b.effects[[2]string{operation, q.Reference}]
 	}
 	sent := len(slices.DeleteFunc(slices.Clone(q.Attempts), func(a txn.Attempt) bool { return a.Outcome == txn.NotSent }))
 	require.LessOrEqual(t, whole, sent, "%+v: more arrived than may have been sent", c)
@@ -346,7 +352,7 @@ func (r *cutRig) judge(d doubt, q *txn.Request) {
 		}
 		require.NotEqual(t, txn.NotSent, first, "%+v: a byte of it may have left", c)
 		require.Equal(t, 1, sent, "%+v: sent again", c)
-		if c.at == inRequest && c.n < d.size {
+		if c.at == inRequest && c.n < one.size {
 			require.Zero(t, whole, "%+v: the platform read whole what was cut", c)
 			return
 		}
