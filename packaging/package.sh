@@ -34,7 +34,9 @@ rm -rf "$out"
 mkdir -p "$out"
 pack() { # CONFIG FORMAT; nfpm says on standard output what is wrong
 	local said
-	said=$(go tool -modfile=tools/nfpm/go.mod nfpm package --config "packaging/nfpm/$1.yaml" --packager "$2" --target "$out/" 2>&1) || fail "$1 as $2: $said"
+	sed "s/compression: xz/compression: ${GARDU_COMPRESSION:-xz}/" "packaging/nfpm/$1.yaml" >"$out/$1.yaml"
+	said=$(go tool -modfile=tools/nfpm/go.mod nfpm package --config "$out/$1.yaml" --packager "$2" --target "$out/" 2>&1) || fail "$1 as $2: $said"
+	rm "$out/$1.yaml"
 }
 for format in deb rpm; do
 	for arch in "${archs[@]}"; do

@@ -34,13 +34,13 @@ echo "· building the test, the sandbox and the versions"
 CGO_ENABLED=0 go build -o "$out/packagetest" ./cmd/packagetest
 CGO_ENABLED=0 go build -o "$out/sandbox" ./cmd/sandbox
 
-# gardu FILE VERSION [DEFECT]: this tree as a version, as release/build.sh links it; with a defect where one is named.
+# gardu FILE VERSION [broken.go]: this tree as a version, as release/build.sh links it.
 gardu() {
 	local files="\"$top/internal/keystore/embedded/token-worker\": \"$worker\""
-	[ -z "${3:-}" ] || files+=", \"$top/cmd/agent/broken.go\": \"$top/cmd/packagetest/testdata/broken.go.txt\""
+	[ -z "${3:-}" ] || files+=", \"$top/cmd/agent/broken.go\": \"$3\""
 	printf '{"Replace": {%s}}\n' "$files" >"$out/overlay.json"
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -overlay "$out/overlay.json" -tags embedworker \
-		-ldflags "-s -w -buildid= -X main.version=$2${3:+ -X 'main.defect=$3'}" -o "$1" ./cmd/agent
+		-ldflags "-s -w -buildid= -X main.version=$2" -o "$1" ./cmd/agent
 }
 
 for pair in old:0.9.1 new:0.9.2; do
@@ -49,25 +49,21 @@ for pair in old:0.9.1 new:0.9.2; do
 	mkdir -p "$out/$folder.programs"
 	gardu "$out/$folder.programs/gardu-linux-amd64" "$version"
 	(cd "$out/$folder.programs" && echo "gardu $version" >BUILD.txt && sha256sum BUILD.txt gardu-* >SHA256SUMS)
-	packaging/package.sh "$out/$folder" "$version" "$out/$folder.programs" amd64 >/dev/null
+	GARDU_COMPRESSION=gzip packaging/package.sh "$out/$folder" "$version" "$out/$folder.programs" amd64 >/dev/null
 done
 
-# What the updater gets. A version is linked once and kept: the broken ones differ by a word in their memory.
+# What the updater gets: the real agent, linked once, with a defect that its version chooses (testdata/broken.go.txt). Each
+# release is that program with its version written in.
 rm -rf "$out/programs"
 mkdir -p "$out/programs"
-for version in 1.0.1 2.1.2 2.1.3 2.1.4 2.1.5 2.1.6 2.1.7; do
-	gardu "$out/programs/$version" "$version"
+gardu "$out/programs/any" 9.9.999 "$top/cmd/packagetest/testdata/broken.go.txt"
+[ "$(grep -oaF 9.9.999 "$out/programs/any" | wc -l)" = 1 ] || {
+	echo "package-test: the version does not stand once in the program" >&2
+	exit 1
+}
+for version in 1.0.101 2.0.10{1..7} 2.1.10{2..7}; do
+	LC_ALL=C sed "s/9\\.9\\.999/$version/" "$out/programs/any" >"$out/programs/$version"
+	chmod 755 "$out/programs/$version"
 done
-while IFS=: read -r version defect; do
-	gardu "$out/programs/$version" "$version" "$defect"
-done <<-END
-	2.0.1:exits
-	2.0.2:panics before main
-	2.0.4:never ready
-	2.0.5:dies after ready
-	2.0.6:stops its watchdog
-	2.0.7:dies slowly
-END
-gardu "$out/programs/whole" 2.0.3
-head -c 9000000 "$out/programs/whole" >"$out/programs/2.0.3" # truncated
+truncate -s 9000000 "$out/programs/2.0.103"
 exec "$out/packagetest" "$@"

@@ -174,6 +174,13 @@ func (b *bench) prepare(ctx context.Context) error {
 		}
 		*v.into = strings.TrimSuffix(strings.TrimSpace(string(out)), "-1")
 	}
+	kiosk, err := filepath.Glob(filepath.Join(built, "new", "gardu-kiosk_*_all.deb"))
+	if err != nil || len(kiosk) != 1 {
+		return fmt.Errorf("there are %d packages gardu-kiosk in %s/new instead of one; run make package-test", len(kiosk), built)
+	}
+	if err := b.c.copyIn(kiosk[0], visitDir+"/kiosk.deb", 0o644); err != nil {
+		return err
+	}
 	if err := os.Symlink("/etc/gardu/gardu.toml", b.c.path(visitDir+"/gardu.toml")); err != nil {
 		return err
 	}
@@ -184,7 +191,6 @@ func (b *bench) prepare(ctx context.Context) error {
 	if _, err := b.c.sh(ctx, "ip link set lo up 2>/dev/null; systemctl start systemd-logind; dpkg --configure -a"); err != nil {
 		return err
 	}
-	var err error
 	b.before, err = b.c.files(ctx)
 	return err
 }
@@ -196,18 +202,21 @@ func (b *bench) rows() []row {
 		{name: "first start: ready, in service, socket and credential from systemd", needs: true, do: b.firstStart},
 		{name: "gardu check finds nothing wrong", do: b.check},
 		{name: "the five operations, each once at its platform", limit: 5 * time.Minute, do: b.operations},
-		{name: "only the kiosk's user and operators get a ticket", do: b.tickets},
+		{name: "operations.md: its commands run as they are written", do: b.firstLook},
 		{name: "systemd-analyze security: gardu.service at most 1.5", do: b.security},
 		{name: "restart under a probe", do: b.restart},
 		{name: "a PIN that waits for the link survives a restart of the agent", do: b.pinSurvives},
 		{name: "kill -9 under a probe: back by itself", do: b.killed},
 		{name: "an agent that hangs is restarted by the watchdog", do: b.hangs},
 		{name: "token gone: OUT OF SERVICE and no restart; back: in service", do: b.tokenGone},
+		{name: "a wrong PIN is tried once; sealed anew it serves; without one it says so", do: b.wrongPIN},
+		{name: "a configuration that cannot be used: named in the log, a page, mended", do: b.badConfiguration},
 		{name: "power cut: everything is there after the boot, and the PIN's key is not", do: b.powerCut},
 		{name: "the package's upgrade under a probe", do: b.upgrade},
 	}
 	all = append(all, b.updateRows()...)
 	return append(all,
+		row{name: "gardu-kiosk: its user gets a ticket and no more; policies, unit; purged", do: b.kiosk},
 		row{name: "purge with an open request: refused, nothing destroyed", do: b.purgeRefused},
 		row{name: "removed and installed again: the request goes on", do: b.reinstall},
 		row{name: "remove and purge leave nothing but what they say", do: b.purge},

@@ -106,12 +106,12 @@ func (b *bench) configure() error {
 	return b.c.put("/etc/gardu/gardu.toml", 0o644, []byte(text))
 }
 
-// guide is the provisioning guide as it was installed: its sections, each with the
-// blocks that a person copies into a shell.
+// guide is a document as it was installed: its sections by what stands before the
+// first full stop, each with the blocks that a person copies into a shell.
 type guide map[string][]string
 
-func (b *bench) readGuide() (guide, error) {
-	text, err := os.ReadFile(b.c.path("/usr/share/doc/gardu/provisioning.md"))
+func (b *bench) readGuide(name string) (guide, error) {
+	text, err := os.ReadFile(b.c.path("/usr/share/doc/gardu/" + name))
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (b *bench) readGuide() (guide, error) {
 	for line := range strings.Lines(string(text)) {
 		switch {
 		case strings.HasPrefix(line, "## "):
-			section, _, _ = strings.Cut(strings.TrimPrefix(line, "## "), ".")
+			section, _, _ = strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "## ")), ".")
 		case strings.HasPrefix(line, "```sh"):
 			inside = true
 			g[section] = append(g[section], "")
@@ -136,11 +136,11 @@ func (b *bench) readGuide() (guide, error) {
 // follow runs one block of the guide word for word.
 func (b *bench) follow(ctx context.Context, g guide, section string, block int) (string, error) {
 	if len(g[section]) <= block {
-		return "", fmt.Errorf("step %s of provisioning.md has %d blocks and not %d", section, len(g[section]), block+1)
+		return "", fmt.Errorf("section %q has %d blocks and not %d", section, len(g[section]), block+1)
 	}
 	out, err := b.c.in(ctx, "bash", "-e", "-c", g[section][block])
 	if err != nil {
-		err = fmt.Errorf("provisioning.md, step %s, block %d: %w", section, block+1, err)
+		err = fmt.Errorf("section %q, block %d: %w", section, block+1, err)
 	}
 	return out, err
 }
@@ -155,7 +155,7 @@ func (b *bench) provision(ctx context.Context) (string, error) {
 	if err := json.Unmarshal([]byte(out), &b.plan); err != nil {
 		return "", err
 	}
-	g, err := b.readGuide()
+	g, err := b.readGuide("provisioning.md")
 	if err != nil {
 		return "", err
 	}
@@ -247,7 +247,7 @@ func (b *bench) startSandbox(ctx context.Context) error {
 
 func (b *bench) firstStart(ctx context.Context) (string, error) {
 	begin := time.Now()
-	g, err := b.readGuide()
+	g, err := b.readGuide("provisioning.md")
 	if err != nil {
 		return "", err
 	}
@@ -293,32 +293,6 @@ func (b *bench) operations(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("%d operations: %s", n, out)
 	}
 	return strings.Join(strings.Fields(out), " "), nil
-}
-
-func (b *bench) tickets(ctx context.Context) (string, error) {
-	if _, err := b.c.sh(ctx, "id gardu-kiosk >/dev/null 2>&1 || useradd --system gardu-kiosk; id stranger >/dev/null 2>&1 || useradd --system stranger"); err != nil {
-		return "", err
-	}
-	as := func(who, line string) (string, error) {
-		return b.c.in(ctx, "runuser", "-u", who, "--", "sh", "-c", line)
-	}
-	out, err := as("gardu-kiosk", "gardu ui ticket")
-	if err != nil {
-		return "", err
-	}
-	if err := has("gardu ui ticket", out, "http://"+b.plan.Screen+"/?ticket="); err != nil {
-		return "", err
-	}
-	for _, refused := range [][2]string{
-		{"gardu-kiosk", "gardu queue list"}, {"stranger", "gardu ui ticket"}, {"gardu-kiosk", "cat /etc/gardu/staff.toml"}, {"gardu-kiosk", "ls /var/lib/gardu"},
-		{"stranger", "cat /etc/gardu/token-pin.cred"},
-	} {
-		if out, err := as(refused[0], refused[1]); err == nil {
-			return "", fmt.Errorf("%s may do %q: %s", refused[0], refused[1], out)
-		}
-	}
-	_, err = b.c.sh(ctx, "userdel gardu-kiosk; userdel stranger; getent group gardu-kiosk && groupdel gardu-kiosk; true")
-	return "", err
 }
 
 var exposure = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)

@@ -60,6 +60,21 @@ var staysAfterPurge = []string{
 	"/etc/.pwd.lock", "/root/.", "/var/lib/private",
 }
 
+// left reports an error where files are there that were not, and should not be.
+func left(before, after map[string]string) error {
+	var more []string
+	for path, what := range after {
+		if before[path] == "" && !slices.ContainsFunc(staysAfterPurge, func(p string) bool { return strings.HasPrefix(path, p) }) {
+			more = append(more, path+" "+what)
+		}
+	}
+	slices.Sort(more)
+	if len(more) > 0 {
+		return fmt.Errorf("%d files are left:\n%s", len(more), strings.Join(more, "\n"))
+	}
+	return nil
+}
+
 func (b *bench) purge(ctx context.Context) (string, error) {
 	if _, err := b.visit(ctx, "link", "down"); err != nil {
 		return "", err
@@ -88,15 +103,8 @@ func (b *bench) purge(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var left []string
-	for path, what := range after {
-		if b.before[path] == "" && !slices.ContainsFunc(staysAfterPurge, func(p string) bool { return strings.HasPrefix(path, p) }) {
-			left = append(left, path+" "+what)
-		}
-	}
-	slices.Sort(left)
-	if len(left) > 0 {
-		return "", fmt.Errorf("the purge left %d files:\n%s", len(left), strings.Join(left, "\n"))
+	if err := left(b.before, after); err != nil {
+		return "", err
 	}
 	users, err := b.c.sh(ctx, "getent passwd gardu; getent group gardu gardu-ops; systemctl list-units --all --no-legend 'gardu*'; ls -d /run/gardu 2>/dev/null; true")
 	if err != nil {

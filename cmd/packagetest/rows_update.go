@@ -19,11 +19,11 @@ const repoPath = visitDir + "/repository"
 func (b *bench) updateRows() []row {
 	all := []row{
 		{name: "key ceremony, repository, root of trust: gardu update check", needs: true, do: b.ceremony},
-		{name: "update to a good release under a probe", limit: 5 * time.Minute, do: func(ctx context.Context) (string, error) { return b.good(ctx, "1.0.1", 0) }},
+		{name: "update to a good release under a probe", limit: 5 * time.Minute, do: func(ctx context.Context) (string, error) { return b.good(ctx, "1.0.101", 0) }},
 	}
 	for _, broken := range [][2]string{
-		{"2.0.1", "exits"}, {"2.0.2", "panics before main"}, {"2.0.3", "truncated"}, {"2.0.4", "is never ready"},
-		{"2.0.5", "dies after ready"}, {"2.0.6", "stops its watchdog"}, {"2.0.7", "dies slowly"},
+		{"2.0.101", "exits"}, {"2.0.102", "panics before main"}, {"2.0.103", "is truncated"}, {"2.0.104", "is never ready"},
+		{"2.0.105", "dies after ready"}, {"2.0.106", "stops its watchdog"}, {"2.0.107", "dies slowly"},
 	} {
 		all = append(all, row{
 			name: "a release that " + broken[1] + ": back by itself", limit: 6 * time.Minute,
@@ -212,12 +212,12 @@ func (b *bench) idle(ctx context.Context) error {
 
 func (b *bench) torn(ctx context.Context) (string, error) {
 	before := b.now
-	if _, err := b.good(ctx, "2.1.2", 0); err != nil {
+	if _, err := b.good(ctx, "2.1.102", 0); err != nil {
 		return "", err
 	}
 	b.now = before
 	said, err := b.under(ctx, 2, func() error {
-		if _, err := b.c.sh(ctx, "truncate -s 5M /opt/gardu/versions/2.1.2/gardu; systemctl kill -s KILL gardu.service"); err != nil {
+		if _, err := b.c.sh(ctx, "truncate -s 5M /opt/gardu/versions/2.1.102/gardu; systemctl kill -s KILL gardu.service"); err != nil {
 			return err
 		}
 		return b.runs(ctx, time.Minute, before)
@@ -246,7 +246,7 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || line != "typing\n" {
 		return "", fmt.Errorf("the customer did not begin: %q %w", line, err)
 	}
-	const version = "2.1.3"
+	const version = "2.1.103"
 	if err := b.offer(version); err != nil {
 		return "", err
 	}
@@ -286,7 +286,7 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 // cuts publishes one release and cuts the power at each step of its way, again and
 // again, until it has come through.
 func (b *bench) cuts(ctx context.Context) (string, error) {
-	before, version := b.now, "2.1.4"
+	before, version := b.now, "2.1.104"
 	if err := b.offer(version); err != nil {
 		return "", err
 	}
@@ -382,7 +382,7 @@ func (b *bench) diskFull(ctx context.Context) (string, error) {
 	if _, err := b.c.sh(ctx, `size=$(du -sk /opt/gardu | cut -f1); cp -a /opt/gardu /opt/gardu.copy && mount -t tmpfs -o mode=0755,size=$((size + 5000))k tmpfs /opt/gardu && cp -a /opt/gardu.copy/. /opt/gardu/ && rm -rf /opt/gardu.copy`); err != nil {
 		return "", err
 	}
-	const version = "2.1.5"
+	const version = "2.1.105"
 	if err := b.offer(version); err != nil {
 		return "", err
 	}
@@ -423,7 +423,7 @@ func (b *bench) diskFull(ctx context.Context) (string, error) {
 }
 
 func (b *bench) usb(ctx context.Context) (string, error) {
-	const version = "2.1.6"
+	const version = "2.1.106"
 	if err := b.offer(version); err != nil {
 		return "", err
 	}
@@ -448,7 +448,7 @@ func (b *bench) byHand(ctx context.Context) (string, error) {
 	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
 		return "", err
 	}
-	before, version := b.now, "2.1.7"
+	before, version := b.now, "2.1.107"
 	if err := b.offer(version); err != nil {
 		return "", err
 	}
