@@ -38,7 +38,7 @@ func TestTheSampleNamesEveryKey(t *testing.T) {
 	known := map[string]bool{}
 	var walk func(rt reflect.Type)
 	walk = func(rt reflect.Type) {
-		for rt.Kind() == reflect.Pointer {
+		for rt.Kind() == reflect.Pointer || rt.Kind() == reflect.Slice {
 			rt = rt.Elem()
 		}
 		if rt.Kind() != reflect.Struct {
