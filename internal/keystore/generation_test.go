@@ -327,3 +327,32 @@ func TestAnotherGenerationsCiphertext(t *testing.T) {
 		require.Contains(t, all, plain, l)
 	}
 }
+
+// TestARenameThatWasCutOff: the public half has the new name already and the
+// private one not yet. The key works, and doing it again finishes it.
+func TestARenameThatWasCutOff(t *testing.T) {
+	t.Parallel()
+	s := softhsmtest.New(t).Open(t)
+	ctx := t.Context()
+	for _, kind := range []keystore.Kind{keystore.KindECP256, keystore.KindRSA2048} {
+		name := string(kind)
+		generate(t, s, kind, name+"@g2~pending")
+		_, err := s.Rename(ctx, "public", name+"@g2~pending", name+"@g2")
+		require.NoError(t, err)
+		g, err := s.Signer("pkcs11:object=" + name + "@g2")
+		require.NoError(t, err)
+		_, err = g.SignSHA256(ctx, []byte("m"))
+		require.NoError(t, err)
+		info, err := s.Rename(ctx, "private", name+"@g2~pending", name+"@g2")
+		require.NoError(t, err)
+		require.Equal(t, name+"@g2", info.Label)
+		g, err = s.Signer("pkcs11:object=" + name)
+		require.NoError(t, err)
+		_, err = g.SignSHA256(ctx, []byte("m"))
+		require.NoError(t, err)
+		require.NoError(t, s.Destroy(ctx, "pkcs11:object="+name+"@g2;type=private"))
+	}
+	all, err := s.List(ctx)
+	require.NoError(t, err)
+	require.Empty(t, all, "both halves were destroyed")
+}
