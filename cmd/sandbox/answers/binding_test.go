@@ -30,7 +30,7 @@ func sandboxWantsTokens(c *upstream.Config) {
 func TestBindingToItsEnd(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	b := newBooth(t, plan{sandbox: sandboxWantsTokens, finpay: tokensWanted})
+	b := newBooth(t, plan{sandbox: sandboxWantsTokens, finpay: tokensWanted, retry: 500 * time.Millisecond})
 	const who = "081139291900"
 	fields := map[string]string{"phoneNo": who}
 	ask := func(op txn.Operation, states ...ui.State) *showing {

@@ -155,11 +155,15 @@ type plan struct {
 	finpay  func(*snap.FinpayConfig)
 	netzme  func(*snap.NetzmeConfig)
 	policy  func(*txn.Policy)
+	retry   time.Duration // 0: what waits after a failure waits until the test lets it go on
 }
 
 func newBooth(t *testing.T, pl plan) *booth {
 	t.Helper()
 	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}}
+	if pl.retry == 0 {
+		pl.retry = 5 * time.Minute
+	}
 	key := rsaKey()
 	partner := func(id string) upstream.SNAPConfig {
 		return upstream.SNAPConfig{Partners: []upstream.Partner{{ClientID: id, ClientSecret: clientKey, PublicKey: publicPEM(t, key.Public())}}}
@@ -231,9 +235,9 @@ func newBooth(t *testing.T, pl plan) *booth {
 	add := func(p txn.Provider, policies []txn.Policy) {
 		for _, pol := range policies {
 			// What takes minutes in a branch takes moments here.
-			pol.Quiet, pol.ReadbackEvery = 200*time.Millisecond, 100*time.Millisecond
+			pol.Quiet, pol.ReadbackEvery = 400*time.Millisecond, 100*time.Millisecond
 			if !pol.Readback {
-				pol.Settle = 400 * time.Millisecond
+				pol.Settle = 800 * time.Millisecond
 			}
 			if pl.policy != nil {
 				pl.policy(&pol)
@@ -255,7 +259,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 	b.engine, err = txn.NewEngine(t.Context(), txn.Options{
 		Store: db, Identity: db.Identity(), Offers: offers, Audit: silent{}, Log: log,
 		Limits: txn.Limits{CustomerHour: 100, KioskHour: 100_000},
-		Timing: txn.Timing{RetryBase: 2 * time.Second, RetryMax: 2 * time.Second, ReadBase: 50 * time.Millisecond, ReadMax: 100 * time.Millisecond, Hold: time.Hour},
+		Timing: txn.Timing{RetryBase: pl.retry, RetryMax: pl.retry, ReadBase: 50 * time.Millisecond, ReadMax: 100 * time.Millisecond, Hold: time.Hour},
 		OnChange: func(r *txn.Request) {
 			b.note(r)
 			screen.RequestChanged(r)
