@@ -6,6 +6,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"unicode/utf8"
 
 	"gardu/internal/secret"
 )
@@ -74,6 +75,9 @@ type postAnswer struct {
 
 // parsePost reads the body into the command it stands for. Its errors hold none of it.
 func parsePost(b []byte) (*command, error) {
+	if !utf8.Valid(b) {
+		return nil, errString
+	}
 	c := &command{id: "post-" + rand.Text(), name: cmdCode.Name}
 	sc := scanner{b: b}
 	err := sc.whole(func(key string) (err error) {
