@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// ErrCertificate: the certificate and the key do not belong together, or it cannot
-// be used for TLS clients, or its time is not now.
+// ErrCertificate says that certificate and key do not belong together, or that it
+// is not for TLS clients, or that its time is not now.
 var ErrCertificate = errors.New("client certificate cannot be used")
 
 // Certificate returns a TLS certificate whose private key is this one. chain is PEM:

@@ -115,7 +115,7 @@ func (w *words) say(line []byte, cut bool) {
 	}
 	if gone := time.Since(w.last) / wordEvery; gone > 0 {
 		w.left = min(w.left+int(gone), wordBurst)
-		w.last = w.last.Add(gone * wordEvery)
+		w.last = w.last.Add(gone * wordEvery) //nolint:durationcheck // gone is a number of times
 	}
 	if w.left == 0 {
 		w.lost++
