@@ -91,9 +91,7 @@ func (sp *snapPlatform) customerToken(x *exchange, client *partner) (phone strin
 	if bad != nil {
 		return "", sp.badField(x, bad)
 	}
-	sp.mu.Lock()
-	known, ok := sp.tokens.access.get(strings.TrimPrefix(value, "Bearer "))
-	sp.mu.Unlock()
+	known, ok := sp.issued(strings.TrimPrefix(value, "Bearer "))
 	switch {
 	case !ok || known.phone == "":
 		x.violate("the customer token was never issued")

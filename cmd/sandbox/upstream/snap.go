@@ -333,9 +333,7 @@ func (sp *snapPlatform) accessToken(x *exchange, client *partner) (string, *repl
 		return "", sp.badField(x, bad)
 	}
 	token := strings.TrimPrefix(value, "Bearer ")
-	sp.mu.Lock()
-	known, ok := sp.tokens.access.get(token)
-	sp.mu.Unlock()
+	known, ok := sp.issued(token)
 	switch {
 	case !ok || known.phone != "":
 		x.violate("the access token was never issued")

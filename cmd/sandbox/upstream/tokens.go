@@ -56,6 +56,17 @@ func (t *tokenStore) revokeAll() {
 	t.active = map[string][]*token{}
 }
 
+// issued is an access token as it stands at this moment: another exchange may end it in the next.
+func (sp *snapPlatform) issued(text string) (token, bool) {
+	sp.mu.Lock()
+	defer sp.mu.Unlock()
+	known, ok := sp.tokens.access.get(text)
+	if !ok {
+		return token{}, false
+	}
+	return *known, true
+}
+
 // opaque returns n random characters that need no escaping anywhere.
 func opaque(n int) string {
 	raw := make([]byte, (n*3+3)/4)
