@@ -292,10 +292,10 @@ func (k *kiosk) speak(l ui.Lang) {
 	k.lang = l
 }
 
-// settle lets fonts, focus and layout come to rest.
+// settle lets fonts, focus, layout and what moves come to rest.
 func (k *kiosk) settle() {
 	k.t.Helper()
-	awaited[bool](k, `document.fonts.ready.then(() => { for (const a of document.getAnimations()) if (a.effect.getTiming().iterations === 1) a.finish(); return new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(true)))) })`)
+	awaited[bool](k, `document.fonts.ready.then(() => { for (const a of document.getAnimations()) { if (a.effect.getTiming().iterations === 1) a.finish(); else { a.pause(); a.currentTime = 0; } } return new Promise((r) => requestAnimationFrame(() => requestAnimationFrame(() => r(true)))) })`)
 }
 
 // shot keeps a picture in the usual theme and in that of high contrast, and notes

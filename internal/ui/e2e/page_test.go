@@ -5,6 +5,8 @@ package e2e_test
 import (
 	"context"
 	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -24,8 +26,11 @@ func TestOverlays(t *testing.T) {
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			k := newKiosk(t, ctx, l, func(o *ui.Options) {
-				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 3 * time.Second, ui.PIN: 2 * time.Second}
+				// Long enough for the pictures, also where a machine is busy.
+				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 5 * time.Second, ui.PIN: 5 * time.Second}
+				o.Timeouts.StillThere = 2 * time.Minute
 			})
+			k.examine()
 			k.load()
 			for _, lang := range languages {
 				k.start(lang, txn.PrepaidResetPIN)
@@ -56,14 +61,62 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
+// TestBoot shows an agent that is only starting.
+func TestBoot(t *testing.T) {
+	t.Parallel()
+	ctx := browser(t)
+	for _, l := range layouts {
+		k := newKiosk(t, ctx, l, func(o *ui.Options) {
+			o.Engine = nil
+			o.Timeouts.Screens = map[ui.State]time.Duration{ui.Boot: 10 * time.Minute}
+		})
+		k.examine()
+		k.load()
+		for _, lang := range languages {
+			k.at(ui.Boot)
+			k.speak(lang)
+			k.shot("00-boot")
+		}
+		k.quietConsole()
+	}
+}
+
+// TestTheBanksLook holds the page to the same rules in a light brand's colours and with its logo.
+func TestTheBanksLook(t *testing.T) {
+	t.Parallel()
+	ctx := browser(t)
+	logo := filepath.Join(t.TempDir(), "logo.svg")
+	drawing := `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 90 30"><rect width="90" height="30" rx="6" fill="#7a0019"/><circle cx="15" cy="15" r="8" fill="#ffd500"/></svg>`
+	require.NoError(t, os.WriteFile(logo, []byte(drawing), 0o600))
+	for _, l := range layouts {
+		k := newKiosk(t, ctx, l, func(o *ui.Options) {
+			short(o)
+			o.Brand = "Bank Pembangunan Daerah Nusantara Raya"
+			o.Look = ui.Look{Colour: "#ffd500", Accent: "#7a0019", LogoFile: logo}
+		})
+		k.examine()
+		k.load()
+		k.at(ui.Attract)
+		k.wait("the logo", `document.querySelector('.plate img').naturalWidth > 0 && document.querySelector('.plate img').src.endsWith('/logo')`)
+		k.shot("70-look-attract")
+		k.start(ui.Indonesian, txn.PrepaidResetPIN)
+		k.shot("70-look-consent")
+		k.identify(txn.PrepaidResetPIN)
+		k.at(ui.Verify)
+		k.shot("70-look-verify")
+		k.quietConsole()
+	}
+}
+
 // TestAgentLost ends the agent under an open screen.
 func TestAgentLost(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
-	for _, l := range layouts[:2] {
+	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			for _, lang := range languages {
 				k := newKiosk(t, ctx, l, short)
+				k.examine()
 				k.load()
 				id := k.send(lang, txn.FinpayResetPIN)
 				k.engine.Move(id, uitest.Answer(txn.Unknown, txn.InDoubt, txn.ReasonNoAnswer))
