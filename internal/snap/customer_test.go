@@ -125,6 +125,7 @@ func TestCustomerTokenFromItsCode(t *testing.T) {
 	a = f.Redeem(t.Context(), redeeming())
 	require.Equal(t, txn.HasSucceeded, a.Outcome, "%+v", a)
 	r := h.to("/b2b2c")[0]
+	//nolint:testifylint // the bytes count, and not only what they mean
 	require.Equal(t, []byte(`{"grantType":"authorization_code","authCode":"auth/code+canary=\"\\7f2","additionalInfo":{}}`), r.Body)
 	for _, name := range []string{"X-TIMESTAMP", "X-CLIENT-KEY", "X-SIGNATURE"} {
 		require.NotEmpty(t, r.Header[name], name)
