@@ -38,3 +38,6 @@ require (
 	google.golang.org/genproto/googleapis/api v0.0.0-20250825161204-c5933d9347a5 // indirect
 	google.golang.org/protobuf v1.36.11 // indirect
 )
+
+// See internal/update/sigstore/README.md.
+replace github.com/sigstore/sigstore => ./internal/update/sigstore

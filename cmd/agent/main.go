@@ -120,7 +120,7 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the token, 4 the network.`,
 	root.AddCommand(a.runCommand(), a.checkCommand(), a.initCommand(), a.keysCommand(), a.queueCommand(),
 		a.uiCommand(), a.auditCommand(), a.versionCommand(),
 		a.updateCommand(),
-		later("diag", "Collect a diagnostic bundle without secrets"))
+		a.diagCommand())
 	return root
 }
 
@@ -144,15 +144,4 @@ func group(use, short string, sub ...*cobra.Command) *cobra.Command {
 	}
 	c.AddCommand(sub...)
 	return c
-}
-
-// later is a command that this release does not have yet: it says so and fails,
-// so that no script takes silence for success.
-func later(use, short string) *cobra.Command {
-	return &cobra.Command{
-		Use: use, Short: short + " (not in this release)", DisableFlagParsing: true,
-		RunE: func(*cobra.Command, []string) error {
-			return fmt.Errorf("this release cannot do 'gardu %s' yet; see CHANGELOG.md for what it can do", use)
-		},
-	}
 }

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -83,7 +84,7 @@ func (a *app) updater(from string) (*updaterOf, error) {
 		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(a.paths()),
 		Windows: s.windows(), Zone: s.location(), Held: s.HoldReason,
 		Settle: time.Duration(s.Settle), Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
-		Host: &host{a, v.Admin.Socket}, Record: rec.record, Log: log,
+		Host: &updateHost{a, v.Admin.Socket}, Record: rec.record, Log: log,
 	}
 	return &updaterOf{update.New(o), rec}, nil
 }
@@ -140,14 +141,14 @@ func asService(ctx context.Context, program string, args ...string) *exec.Cmd {
 	return c
 }
 
-// host is this machine for the updater.
-type host struct {
+// updateHost is this machine for the updater.
+type updateHost struct {
 	a      *app
 	socket string
 }
 
 // Ask implements update.Host.
-func (h *host) Ask(ctx context.Context) (*update.Agent, error) {
+func (h *updateHost) Ask(ctx context.Context) (*update.Agent, error) {
 	ctx, cancel := context.WithTimeout(ctx, 15*time.Second)
 	defer cancel()
 	var got update.Agent
@@ -162,11 +163,13 @@ func (h *host) Ask(ctx context.Context) (*update.Agent, error) {
 }
 
 // Restart implements update.Host.
-func (h *host) Restart(ctx context.Context) error { return h.a.systemctl(ctx, "restart", unitName) }
+func (h *updateHost) Restart(ctx context.Context) error {
+	return h.a.systemctl(ctx, "restart", unitName)
+}
 
 // Check implements update.Host: the new program says its version and judges itself
 // and the configuration, before anything is swapped.
-func (h *host) Check(ctx context.Context, program, version string) error {
+func (h *updateHost) Check(ctx context.Context, program, version string) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	if version != update.Factory {
@@ -181,35 +184,66 @@ func (h *host) Check(ctx context.Context, program, version string) error {
 	return h.a.selfCheck(ctx, program)
 }
 
-// selfCheck has a program judge the configuration. A version from before that
-// command existed has no opinion.
+// selfCheck has a program judge itself and the configuration, and says what is worse
+// with it than with the program that runs. What fails with both is this kiosk's
+// trouble, which a release may be there to mend; the token is judged by the agent
+// itself, which has its PIN, once it runs.
 func (a *app) selfCheck(ctx context.Context, program string) error {
-	c := asService(ctx, program, "--config", a.config, "check", "--self")
-	out, err := c.CombinedOutput()
-	var exit *exec.ExitError
-	switch {
-	case err == nil:
-		return nil
-	case errors.As(err, &exit) && exit.ExitCode() == exitUsage && strings.Contains(string(out), "unknown flag: --self"):
-		return nil
+	now, err := a.findings(ctx, program)
+	if err != nil || len(now) == 0 {
+		return err
 	}
-	for line := range strings.Lines(string(out)) {
-		if strings.HasPrefix(line, "FAIL") {
-			return errors.New(strings.Join(strings.Fields(line)[1:], " "))
+	p := a.paths()
+	before, err := a.findings(ctx, p.Program(p.Committed()))
+	if err != nil {
+		before = nil // then every failure counts
+	}
+	failed := map[string]bool{"token": true}
+	for _, f := range before {
+		failed[f.What] = failed[f.What] || !f.OK
+	}
+	for _, f := range now {
+		if f.OK || failed[f.What] {
+			continue
 		}
+		if f.Do != "" {
+			f.Detail += "; " + f.Do
+		}
+		return fmt.Errorf("%s: %s", f.What, f.Detail)
 	}
-	return fmt.Errorf("'check --self' failed (%w): %s", err, firstLine(out))
+	return nil
+}
+
+// findings runs a program's 'check --self'. A version from before that command
+// existed has none.
+func (a *app) findings(ctx context.Context, program string) ([]finding, error) {
+	file, err := filepath.Abs(a.config)
+	if err != nil {
+		return nil, err
+	}
+	c := asService(ctx, program, "--config", file, "--json", "check", "--self")
+	var said, trouble bytes.Buffer
+	c.Stdout, c.Stderr = &said, &trouble
+	err = c.Run()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() == exitUsage && strings.Contains(trouble.String(), "unknown flag") {
+		return nil, nil
+	}
+	var all []finding
+	if json.Unmarshal(said.Bytes(), &all) != nil || len(all) == 0 {
+		return nil, fmt.Errorf("its 'check --self' says nothing that could be read (%w): %s", errors.Join(err, ctx.Err()), firstLine(trouble.Bytes()))
+	}
+	return all, nil
 }
 
 // judgeConfig says whether a program that systemd gave up on only refuses the
-// configuration.
+// configuration. Where it says nothing that could be read, the program is at fault.
 func (a *app) judgeConfig(ctx context.Context, program string) error {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
-	out, err := asService(ctx, program, "--config", a.config, "check", "--self", "--json").Output()
-	var all []finding
-	if err == nil || json.Unmarshal(out, &all) != nil {
-		return nil // it says nothing that could be understood: that is a fault of the program
+	all, err := a.findings(ctx, program)
+	if err != nil {
+		return nil //nolint:nilerr // see above
 	}
 	for _, f := range all {
 		if f.What == "configuration" && !f.OK {

@@ -45,7 +45,7 @@ func TestThePlaybook(t *testing.T) {
 	require.NoError(t, err)
 	_, text, ok := strings.Cut(string(b), "\n## Publishing\n")
 	require.True(t, ok)
-	blocks := regexp.MustCompile("(?ms)^```sh\n(.*?)^```$").FindAllStringSubmatch(text, -1)
+	blocks := regexp.MustCompile("(?s)\n```sh\n(.*?\n)```\n").FindAllStringSubmatch(text, -1)
 	require.GreaterOrEqual(t, len(blocks), 12)
 
 	dir := t.TempDir()

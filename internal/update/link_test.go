@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -81,7 +82,7 @@ func (p *publisher) counted(handler http.Handler) (*countingListener, string) {
 	require.NoError(p.t, err)
 	c := &countingListener{Listener: l}
 	s := &http.Server{Handler: handler} //nolint:gosec // a test's own
-	s.ErrorLog = quiet()
+	s.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug)
 	go func() { _ = s.Serve(c) }()
 	p.t.Cleanup(func() { _ = s.Close() })
 	return c, "http://" + l.Addr().String() + "/"

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrPatch: a patch does not lead to the program that was signed. The whole file
+// ErrPatch says that a patch does not lead to the program that was signed. The whole file
 // does.
 var ErrPatch = errors.New("the patch does not give the program that was signed")
 

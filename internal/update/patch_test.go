@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"io"
-	"log"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -16,8 +14,6 @@ import (
 
 	"gardu/internal/update"
 )
-
-func quiet() *log.Logger { return log.New(io.Discard, "", 0) }
 
 func TestAPatchIsSmallAndExact(t *testing.T) {
 	old := program(1, 2<<20)

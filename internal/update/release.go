@@ -181,7 +181,7 @@ func inPhase(kiosk, version string, percent int) bool {
 // that is below a hundred times the percentage.
 func Place(kiosk, version string) int {
 	h := sha256.Sum256([]byte("gardu rollout\x00" + kiosk + "\x00" + version))
-	return int(binary.BigEndian.Uint64(h[:]) % 10000) //nolint:gosec // G115: below 10000
+	return int(binary.BigEndian.Uint64(h[:]) % 10000)
 }
 
 // KioskID is the id by which a kiosk's place is found.

@@ -23,10 +23,10 @@ type Paths struct {
 // have.
 func SystemPaths(prefix string) Paths {
 	return Paths{
-		Factory: filepath.Join(prefix, "/usr/lib/gardu/gardu"),
-		Opt:     filepath.Join(prefix, "/opt/gardu"),
-		State:   filepath.Join(prefix, "/var/lib/gardu-update"),
-		Request: filepath.Join(prefix, "/run/gardu/update-request"),
+		Factory: prefix + "/usr/lib/gardu/gardu",
+		Opt:     prefix + "/opt/gardu",
+		State:   prefix + "/var/lib/gardu-update",
+		Request: prefix + "/run/gardu/update-request",
 	}
 }
 

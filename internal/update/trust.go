@@ -149,14 +149,12 @@ func (t *Trust) refresh(ctx context.Context, src *Source, cached bool) (w *World
 	defer func() {
 		// go-tuf follows pointers that signed metadata may leave out. Whoever holds one
 		// online key must not be able to end the updater by that.
-		if p := recover(); p != nil { //nolint:revive // the deferred function is the one that recovers
+		if p := recover(); p != nil {
 			w, err = nil, fmt.Errorf("%w: it makes no sense (%v)", ErrRefused, p)
 		}
 	}()
 	r := &refresh{t: t, src: src, fresh: map[string][]byte{}, cached: cached}
-	if err := r.loadFloors(); err != nil {
-		return nil, err
-	}
+	r.loadFloors()
 	if err := r.root(ctx); err != nil {
 		return nil, err
 	}
@@ -177,10 +175,10 @@ func (t *Trust) refresh(ctx context.Context, src *Source, cached bool) (w *World
 	return w, r.keep(w)
 }
 
-func (r *refresh) loadFloors() error {
+func (r *refresh) loadFloors() {
 	b, err := readFile(filepath.Join(r.t.Dir, "floors.json"), 64<<10)
 	if absent(err) {
-		return nil
+		return
 	}
 	if err == nil {
 		err = json.Unmarshal(b, &r.floors)
@@ -191,7 +189,6 @@ func (r *refresh) loadFloors() error {
 		r.floors = floors{}
 		r.healed = append(r.healed, "floors.json")
 	}
-	return nil
 }
 
 // root begins with the newest root on disk and walks to the newest there is.
