@@ -130,6 +130,7 @@ type screenJSON struct {
 	State    State     `json:"state"`
 	Limit    int64     `json:"limit_ms"`
 	Ask      bool      `json:"ask"`
+	Idle     bool      `json:"idle,omitempty"` // the limit counts from the last touch
 	Then     State     `json:"then"`
 	Wipes    bool      `json:"wipes"`
 	Tone     Tone      `json:"tone"`
@@ -144,7 +145,7 @@ func tableDoc(brand string, times Timeouts) *tableJSON {
 	}
 	for _, row := range Screens() {
 		doc.Screens = append(doc.Screens, screenJSON{
-			row.State, times.limit(row.State).Milliseconds(), row.Ask, row.Then, row.Wipes, row.Tone, row.Tone.sound(), row.Commands,
+			row.State, times.limit(row.State).Milliseconds(), row.Ask, row.Idle, row.Then, row.Wipes, row.Tone, row.Tone.sound(), row.Commands,
 		})
 	}
 	for key, t := range textTable {

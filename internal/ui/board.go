@@ -15,6 +15,7 @@ const (
 	topicNetwork  = "network"
 	topicCooldown = "cooldown"
 	topicHealth   = "health"
+	topicOperator = "operator" // only from an operator's visit on
 )
 
 // maxResults bounds the results kept for a page that does not acknowledge them.

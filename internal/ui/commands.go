@@ -68,6 +68,18 @@ var handlers = map[string]func(*desk, *command) *Result{
 	"resend":        (*desk).doResend,
 	"receipt":       (*desk).doReceipt,
 	"finish":        (*desk).doFinish,
+	"operator":      (*desk).doOperator,
+	"op_login":      (*desk).doOpLogin,
+	"op_queue":      (*desk).doOpQueue,
+	"op_page":       (*desk).doOpPage,
+	"op_pick":       (*desk).doOpPick,
+	"op_act":        (*desk).doOpAct,
+	"op_test":       (*desk).doOpTest,
+	"op_drain":      (*desk).doOpDrain,
+	"op_close":      (*desk).doOpClose,
+	"op_serve":      (*desk).doOpServe,
+	"op_restart":    (*desk).doOpRestart,
+	"op_exit":       (*desk).doOpExit,
 }
 
 // command carries out one command, once. It reports false where the id was used
@@ -132,6 +144,7 @@ func (d *desk) available() []string {
 		case c.Name == "receipt" && d.reference() == "":
 		case c.Name == "submit_code" && d.codeField() == nil:
 		case c.Name == "staff_code" && !d.needsStaff():
+		case !d.operatorMay(c.Name):
 		default:
 			names = append(names, c.Name)
 		}
@@ -198,6 +211,8 @@ func (d *desk) doBack(*command) *Result {
 		to := d.s.from
 		d.s.from = ""
 		d.show(to)
+	case OpQueue, OpRequest, OpTest, OpDrain:
+		d.operatorBack()
 	default:
 	}
 	return &success

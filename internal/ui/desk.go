@@ -15,12 +15,13 @@ import (
 // session; others reach it through do (a function to be run there) and through
 // mail, which keeps only the latest of each thing and so never makes the engine wait.
 type desk struct {
-	log   *slog.Logger
-	brand string
-	staff StaffVerifier // nil where nobody verifies at this screen
-	times Timeouts
-	board *board
-	clock agentClock
+	log      *slog.Logger
+	brand    string
+	staff    StaffVerifier // nil where nobody verifies at this screen
+	operator Operator      // nil where there is no operator screen
+	times    Timeouts
+	board    *board
+	clock    agentClock
 
 	inbox   chan func()
 	wake    chan struct{}
@@ -42,6 +43,8 @@ type desk struct {
 	screens  int                      // connections in charge: 0, or 1, or 2 while one takes over
 	lostAt   time.Time                // since when there is none
 	timer    *time.Timer
+	draining bool // an operator had it take no new requests
+	visited  bool // there was an operator's visit, of which pages may have a document
 }
 
 // mail is what came from outside since the desk last looked.
@@ -87,6 +90,8 @@ type session struct {
 	from    State
 	qr      *qrDoc
 	qrOf    string
+
+	operator *operatorSession // while an operator is at the screen
 }
 
 // fault is a field and the rule it broke.
@@ -101,10 +106,10 @@ type call struct {
 	began   time.Time
 }
 
-func newDesk(log *slog.Logger, brand string, staff StaffVerifier, times Timeouts) *desk {
+func newDesk(log *slog.Logger, brand string, staff StaffVerifier, operator Operator, times Timeouts) *desk {
 	clock := agentClock{time.Now()}
 	d := &desk{
-		log: log, brand: brand, staff: staff, times: times, clock: clock, board: newBoard(clock.now),
+		log: log, brand: brand, staff: staff, operator: operator, times: times, clock: clock, board: newBoard(clock.now),
 		inbox: make(chan func()), wake: make(chan struct{}, 1), stopped: make(chan struct{}),
 		links: map[string]txn.Link{}, health: Health{OK: true},
 	}
@@ -127,6 +132,7 @@ func (d *desk) run(ctx context.Context) {
 	defer func() {
 		close(d.stopped)
 		d.s.pin.Wipe()
+		d.logout("restart")
 		d.calls.Wait()
 	}()
 	d.lostAt = now
@@ -260,6 +266,9 @@ func (d *desk) trouble() string {
 	if d.engine == nil {
 		return "starting"
 	}
+	if d.draining {
+		return "maintenance"
+	}
 	for i := range d.policies {
 		if d.policies[i].Enabled {
 			return ""
@@ -317,6 +326,7 @@ func (d *desk) dropPIN() {
 // id makes the page load itself anew.
 func (d *desk) wipeSession(why string) {
 	d.dropPIN()
+	d.logout(why)
 	d.watch("")
 	if d.call != nil {
 		d.abandon("stale_session")
@@ -336,6 +346,9 @@ func (d *desk) deadline() time.Time {
 	if d.deserted() {
 		at = earlier(at, d.lostAt.Add(d.times.ScreenLost))
 	}
+	if next, ok := d.nextLook(); ok {
+		at = earlier(at, next)
+	}
 	return at
 }
 
@@ -344,7 +357,12 @@ func (d *desk) screenDeadline() time.Time {
 		return d.s.askedAt.Add(d.times.StillThere)
 	}
 	limit := d.times.limit(d.s.state)
-	if !screenTable[d.s.state].Ask {
+	switch row := screenTable[d.s.state]; {
+	case row.Idle && d.call != nil:
+		return later(d.s.active.Add(limit), d.call.began.Add(d.callLimit()))
+	case row.Idle:
+		return d.s.active.Add(limit)
+	case !row.Ask:
 		return d.s.opened.Add(limit)
 	}
 	at := earlier(d.s.active.Add(limit), d.s.opened.Add(max(limit, d.times.Cap)))
@@ -399,6 +417,9 @@ func (d *desk) onTime(now time.Time) {
 		}
 		return
 	}
+	if next, ok := d.nextLook(); ok && !now.Before(next) {
+		d.look()
+	}
 	if now.Before(d.screenDeadline()) {
 		return
 	}
@@ -447,6 +468,7 @@ func (d *desk) ask(now time.Time) {
 // attach notes that a page is connected. Its language counts while nobody is here.
 func (d *desk) attach(lang Lang) {
 	d.screens++
+	d.operatorGone("reconnect")
 	switch d.s.state {
 	case Boot, Attract, OutOfService:
 		d.s.lang = lang
@@ -457,6 +479,7 @@ func (d *desk) attach(lang Lang) {
 func (d *desk) detach() {
 	d.screens--
 	if d.screens == 0 {
+		d.operatorGone("screen_lost")
 		d.lostAt = time.Now()
 	}
 }

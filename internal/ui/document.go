@@ -141,6 +141,10 @@ func (d *desk) publish() {
 		topicCooldown: d.cooldownDoc(),
 		topicHealth:   d.healthDoc(),
 	}
+	if d.s.operator != nil || d.visited {
+		d.visited = true
+		docs[topicOperator] = d.operatorDoc()
+	}
 	if err := d.board.set(docs); err != nil {
 		d.log.Error("screen documents not published", "error", err)
 	}
@@ -178,6 +182,9 @@ func (d *desk) sessionDoc() *sessionDoc {
 			break
 		}
 		doc.Entry = &fieldDoc{Name: "code", Min: StaffCodeMin, Max: StaffCodeMax, Digits: true}
+	case OpLogin:
+		doc.Fields = []fieldDoc{{Name: "operator", Min: 1, Max: operatorIDMax, Digits: true}}
+		doc.Entry = &fieldDoc{Name: "code", Min: operatorCodeMin, Max: operatorCodeMax}
 	case OfferQueue:
 		if p != nil {
 			doc.Params = map[string]string{"minutes": strconv.Itoa(int(p.Wait / time.Minute))}

@@ -30,19 +30,23 @@ const (
 	canaryOTP  = "23421998"
 	staffCode  = "77314159"
 	wrongStaff = "99999999"
+
+	operatorID   = "70010042"
+	operatorCode = "626262"
 )
 
 // rig is a server with everything around it.
 type rig struct {
-	t      testing.TB
-	server *ui.Server
-	engine *uitest.Engine
-	addr   string
-	dial   func(ctx context.Context, network, addr string) (net.Conn, error)
-	http   *http.Client
-	log    *logBuffer
-	stop   func()
-	served chan error
+	t        testing.TB
+	server   *ui.Server
+	engine   *uitest.Engine
+	operator *uitest.Operator
+	addr     string
+	dial     func(ctx context.Context, network, addr string) (net.Conn, error)
+	http     *http.Client
+	log      *logBuffer
+	stop     func()
+	served   chan error
 	// patience is how long a page waits for what should come; in a bubble, where
 	// time is free, longer than any limit of a screen.
 	patience time.Duration
@@ -89,8 +93,9 @@ func newBubbleRig(t testing.TB, change func(*ui.Options)) *rig {
 func rigOn(t testing.TB, ln net.Listener, dial func(context.Context, string, string) (net.Conn, error), change func(*ui.Options)) *rig {
 	logs := &logBuffer{}
 	engine := uitest.New()
+	operator := uitest.NewOperator(operatorID, operatorCode)
 	o := ui.Options{
-		Listener: ln, Engine: engine, Staff: uitest.Staff{Code: staffCode, ID: "staff-7"}, Brand: "Bank Uji", PxPerMM: 4,
+		Listener: ln, Engine: engine, Staff: uitest.Staff{Code: staffCode, ID: "staff-7"}, Operator: operator, Brand: "Bank Uji", PxPerMM: 4,
 		Log: slog.New(slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 	if change != nil {
@@ -100,7 +105,7 @@ func rigOn(t testing.TB, ln net.Listener, dial func(context.Context, string, str
 	require.NoError(t, err)
 	engine.Tell(server.RequestChanged, server.LinkChanged)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &rig{t: t, server: server, engine: engine, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1), patience: 20 * time.Second}
+	r := &rig{t: t, server: server, engine: engine, operator: operator, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1), patience: 20 * time.Second}
 	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	r.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var once sync.Once

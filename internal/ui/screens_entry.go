@@ -15,6 +15,7 @@ var entryScreens = []Screen{
 	{
 		// Left as soon as the agent is well again; the limit only renews the page.
 		State: OutOfService, Limit: 5 * time.Minute, Then: OutOfService, Wipes: true, Tone: ToneHalted,
+		Commands: []Command{cmdOperator},
 		Texts: Texts{
 			"title":                  {"Maaf, layanan ini sedang tidak tersedia", "Sorry, this service is not available right now"},
 			"body":                   {"Petugas cabang dapat membantu Anda.", "Branch staff can help you."},
@@ -41,7 +42,7 @@ var entryScreens = []Screen{
 	{
 		// Nobody is there; the limit renews the page now and then.
 		State: Attract, Limit: 10 * time.Minute, Then: Attract, Wipes: true, Tone: ToneCalm,
-		Commands: []Command{cmdStart},
+		Commands: []Command{cmdStart, cmdOperator},
 		Texts: Texts{
 			"title":    {"Selamat datang", "Welcome"},
 			"body":     {"Atur PIN dan akun Anda sendiri di sini. Perlu beberapa menit saja.", "Look after your PIN and accounts here. It takes only a few minutes."},

@@ -21,6 +21,7 @@ type Options struct {
 	Listener   net.Listener  // optional, for socket activation; must listen on 127.0.0.1
 	Engine     Engine        // optional; SetEngine brings it later
 	Staff      StaffVerifier // optional; with it, prepaid.reset_pin asks staff
+	Operator   Operator      // optional; with it, five touches in the corner lead to the operator screen
 	Brand      string        // shown on every screen, at most 40 characters
 	Look       Look          // colours, logo, tones
 	PxPerMM    float64       // pixels per millimetre of the screen; 4.03 for 21.5 inches at 1080p
@@ -82,7 +83,7 @@ func New(o Options) (*Server, error) {
 	times := o.Timeouts.withDefaults()
 	s := &Server{
 		log: o.Log, addr: addr, given: o.Listener, host: host, origin: "http://" + host,
-		door: door, times: times, desk: newDesk(o.Log, o.Brand, o.Staff, times), conns: map[*conn]bool{},
+		door: door, times: times, desk: newDesk(o.Log, o.Brand, o.Staff, o.Operator, times), conns: map[*conn]bool{},
 	}
 	if s.assets, err = loadAssets(o.Brand, o.Look, o.PxPerMM, times); err != nil {
 		return nil, fmt.Errorf("load the page: %w", err)

@@ -36,6 +36,15 @@ const (
 	Full         State = "FULL"
 	Receipt      State = "RECEIPT"
 	Goodbye      State = "GOODBYE"
+
+	// The operator's; see Operator.
+	OpLogin   State = "OP_LOGIN"
+	OpHome    State = "OP_HOME"
+	OpQueue   State = "OP_QUEUE"
+	OpRequest State = "OP_REQUEST"
+	OpTest    State = "OP_TEST"
+	OpDrain   State = "OP_DRAIN"
+	OpExit    State = "OP_EXIT"
 )
 
 // Overlays lie over a screen. STILL_THERE is opened by the agent, OFFLINE is

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -39,6 +40,7 @@ type Command struct {
 type Screen struct {
 	State    State
 	Limit    time.Duration // without activity, then the question or Then
+	Idle     bool          // the limit counts from the last touch, not from the opening, though nobody is asked
 	Ask      bool          // "are you still there?" is asked before Then
 	Then     State         // where time leads
 	Wipes    bool          // time ends the session: new session id, page reload
@@ -106,7 +108,7 @@ func (c Command) missing(args map[string]string, secret bool) string {
 // Screens is the table: every screen with its commands, limits, way out and
 // words. It is served to the page, documents the protocol and drives the tests.
 func Screens() []Screen {
-	return append(append([]Screen{}, entryScreens...), resultScreens...)
+	return slices.Concat(entryScreens, resultScreens, operatorScreens)
 }
 
 var (
@@ -145,7 +147,7 @@ func allTexts(rows []Screen) map[string]Text {
 			m[string(rows[i].State)+"."+part] = t
 		}
 	}
-	for _, group := range []Texts{commonTexts, operationTexts, fieldTexts, reasonTexts, truthTexts} {
+	for _, group := range []Texts{commonTexts, operationTexts, fieldTexts, reasonTexts, truthTexts, operatorTexts} {
 		for key, t := range group {
 			m[key] = t
 		}

@@ -60,6 +60,13 @@ var reach = map[ui.State]func(*rig, *page){
 		p.at(ui.Done)
 		p.do("receipt")
 	},
+	ui.OpLogin:   func(r *rig, p *page) { p.operator(r, ui.OpLogin) },
+	ui.OpHome:    func(r *rig, p *page) { p.operator(r, ui.OpHome) },
+	ui.OpQueue:   func(r *rig, p *page) { p.operator(r, ui.OpQueue) },
+	ui.OpRequest: func(r *rig, p *page) { p.operator(r, ui.OpRequest) },
+	ui.OpTest:    func(r *rig, p *page) { p.operator(r, ui.OpTest) },
+	ui.OpDrain:   func(r *rig, p *page) { p.operator(r, ui.OpDrain) },
+	ui.OpExit:    func(r *rig, p *page) { p.operator(r, ui.OpExit) },
 	ui.Goodbye: func(r *rig, p *page) {
 		after(uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))(r, p)
 		p.at(ui.Done)

@@ -1,0 +1,191 @@
+package ui
+
+import "time"
+
+// operatorLimit is how long an operator's screen stays without a touch.
+const operatorLimit = 2 * time.Minute
+
+// The commands of the operator screen.
+var (
+	cmdOperator  = Command{Name: "operator"}
+	cmdOpLogin   = Command{Name: "op_login", Args: []Arg{{Name: "id"}, {Name: "code", Secret: true}}}
+	cmdOpQueue   = Command{Name: "op_queue"}
+	cmdOpPage    = Command{Name: "op_page", Args: []Arg{{Name: "to"}}}
+	cmdOpPick    = Command{Name: "op_pick", Args: []Arg{{Name: "number"}}}
+	cmdOpAct     = Command{Name: "op_act", Args: []Arg{{Name: "act"}, {Name: "evidence"}, {Name: "note"}}}
+	cmdOpTest    = Command{Name: "op_test"}
+	cmdOpDrain   = Command{Name: "op_drain"}
+	cmdOpClose   = Command{Name: "op_close"}
+	cmdOpServe   = Command{Name: "op_serve"}
+	cmdOpRestart = Command{Name: "op_restart"}
+	cmdOpExit    = Command{Name: "op_exit"}
+)
+
+// operatorScreens are for those who look after the kiosk. They are come to from
+// ATTRACT and OUT_OF_SERVICE alone, where no customer's session is open, and end two
+// minutes after the last touch, like a customer's by a wipe.
+var operatorScreens = []Screen{
+	{
+		State: OpLogin, Limit: time.Minute, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdOpLogin, cmdStop},
+		Texts: Texts{
+			"title":             {"Layar operator", "Operator screen"},
+			"body":              {"Hanya untuk petugas yang merawat mesin ini. Setiap percobaan dicatat.", "Only for those who look after this machine. Each try is recorded."},
+			"id":                {"Nomor operator", "Operator number"},
+			"code":              {"Kode sekali pakai", "One-time code"},
+			"code.hint":         {"6 angka dari aplikasi autentikator, atau kode pemulihan dari kertas", "6 digits from the authenticator, or a recovery code from paper"},
+			"do.letters":        {"Kode pemulihan", "Recovery code"},
+			"do.digits":         {"Kode 6 angka", "6-digit code"},
+			"do.op_login":       {"Masuk", "Log in"},
+			"notice.wrong":      {"Nomor dan kode ini tidak cocok, atau kodenya sudah dipakai. Tunggu kode berikutnya.", "This number and code do not belong together, or the code was used before. Wait for the next one."},
+			"notice.locked":     {"Terlalu banyak kode salah. Tunggu seperempat jam.", "Too many wrong codes. Wait a quarter of an hour."},
+			"notice.unrecorded": {"Tidak ada yang dapat masuk: catatan pengawasan tidak dapat ditulis. Lihat log agen.", "Nobody can be let in: it cannot be recorded. Look at the agent's log."},
+		},
+	},
+	{
+		State: OpHome, Limit: operatorLimit, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdOpQueue, cmdOpTest, cmdOpDrain, cmdOpExit},
+		Texts: Texts{
+			"title":        {"Keadaan mesin", "How this machine is"},
+			"body":         {"Diperbarui setiap beberapa detik. Tidak ada data nasabah di sini.", "Brought up to date every few seconds. Nothing of a customer is here."},
+			"version":      {"Versi", "Version"},
+			"uptime":       {"Menyala sejak", "Running since"},
+			"token":        {"Perangkat keamanan", "Security device"},
+			"clock":        {"Jam", "Clock"},
+			"clock.kept":   {"dijaga layanan waktu", "kept by a time service"},
+			"clock.loose":  {"tidak dijaga: periksa layanan waktu", "not kept: see to the time service"},
+			"disk":         {"Ruang disk", "Room on the disk"},
+			"disk.free":    {"{n} MB kosong", "{n} MB free"},
+			"audit":        {"Catatan pengawasan nomor", "Audit record number"},
+			"queue":        {"Permintaan", "Requests"},
+			"queue.none":   {"tidak ada yang terbuka", "nothing is open"},
+			"queue.closed": {"jurnal tidak terbuka", "the journal is not open"},
+			"fine":         {"baik", "well"},
+			"up":           {"tersambung", "reachable"},
+			"unknown":      {"belum diketahui", "not known yet"},
+			"down":         {"tidak terjangkau", "out of reach"},
+			"held":         {"ditahan", "held"},
+			"next":         {"coba lagi {time}", "next try {time}"},
+			"recovery":     {"Masuk dengan kode pemulihan; tersisa {n}.", "Logged in with a recovery code; {n} are left."},
+			"looking":      {"Sedang melihat…", "Looking…"},
+			"do.op_queue":  {"Antrean", "The queue"},
+			"do.op_test":   {"Uji layar dan suara", "Test screen and sound"},
+			"do.op_drain":  {"Hentikan atau nyalakan ulang", "Stop or restart"},
+		},
+	},
+	{
+		State: OpQueue, Limit: operatorLimit, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdOpPick, cmdOpPage, cmdBack, cmdOpExit},
+		Texts: Texts{
+			"title":   {"Antrean", "The queue"},
+			"body":    {"Yang perlu diputuskan orang berada di atas.", "What a person must settle stands first."},
+			"none":    {"Tidak ada yang menunggu dan tidak ada yang diragukan.", "Nothing is waiting and nothing is in doubt."},
+			"pages":   {"Halaman {at} dari {of}", "Page {at} of {of}"},
+			"do.next": {"Berikutnya", "Next"},
+			"do.last": {"Sebelumnya", "Previous"},
+			"age":     {"umur {time}", "age {time}"},
+		},
+	},
+	{
+		State: OpRequest, Limit: operatorLimit, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdOpAct, cmdBack, cmdOpExit},
+		Texts: Texts{
+			"title":          {"Satu permintaan", "One request"},
+			"body":           {"Setiap tindakan dicatat dengan nama Anda dan alasannya.", "Each act is recorded with your name and why."},
+			"state":          {"Keadaan", "State"},
+			"why":            {"Sebab", "Why"},
+			"created":        {"Diminta", "Asked for"},
+			"next":           {"Dilihat lagi", "Next look"},
+			"none":           {"Tidak ada yang dapat dilakukan di sini.", "There is nothing to be done here."},
+			"choose":         {"Apa buktinya?", "What shows it?"},
+			"note":           {"Nomor tiket (boleh kosong)", "Ticket number (may be empty)"},
+			"do.inquire":     {"Tanyakan kepada penyedia", "Ask the provider"},
+			"do.retry":       {"Kirim sekarang", "Send it now"},
+			"do.cancel":      {"Batalkan", "Cancel it"},
+			"do.succeeded":   {"Tutup: berhasil", "Close it: succeeded"},
+			"do.rejected":    {"Tutup: ditolak", "Close it: rejected"},
+			"do.release":     {"Lepaskan penahanan penyedia", "Lift the provider's hold"},
+			"do.op_act":      {"Lakukan: {act}", "Do it: {act}"},
+			"do.other":       {"Tindakan lain", "Another act"},
+			"notice.done":    {"Sudah dilakukan dan dicatat.", "Done and recorded."},
+			"notice.refused": {"Tidak dilakukan.", "It was not done."},
+		},
+	},
+	{
+		State: OpTest, Limit: operatorLimit, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdBack, cmdOpExit},
+		Texts: Texts{
+			"title":    {"Uji layar dan suara", "Test screen and sound"},
+			"body":     {"Sentuh setiap kotak sampai semuanya berubah. Setiap warna harus rata.", "Touch each field until all have changed. Each colour must be even."},
+			"left":     {"Kotak tersisa: {n}", "Fields left: {n}"},
+			"field":    {"Kotak {n}", "Field {n}"},
+			"all":      {"Semua kotak menjawab.", "Every field answers."},
+			"do.sound": {"Bunyikan nada", "Play the tones"},
+		},
+	},
+	{
+		State: OpDrain, Limit: operatorLimit, Idle: true, Then: Attract, Wipes: true, Tone: ToneCalm,
+		Commands: []Command{cmdOpClose, cmdOpServe, cmdOpRestart, cmdBack, cmdOpExit},
+		Texts: Texts{
+			"title":          {"Hentikan atau nyalakan ulang", "Stop or restart"},
+			"body":           {"Setelah dihentikan, mesin tidak menerima permintaan baru; yang sudah diterima tetap dikirim. Penghentian berlaku sampai dibuka lagi atau agen menyala ulang.", "Once stopped, the machine takes no new requests; what was taken is still sent. It lasts until you open it again or the agent restarts."},
+			"serving":        {"Menerima permintaan baru", "New requests are taken"},
+			"stopped":        {"Tidak menerima permintaan baru", "No new requests are taken"},
+			"sending":        {"Sedang dikirim", "Being sent"},
+			"open":           {"Belum selesai", "Not finished"},
+			"quiet":          {"Tidak ada yang sedang dikirim dan tidak ada yang terbuka.", "Nothing is being sent and nothing is open."},
+			"do.op_close":    {"Hentikan permintaan baru", "Take no new requests"},
+			"do.op_serve":    {"Buka lagi", "Open again"},
+			"do.op_restart":  {"Nyalakan ulang agen", "Restart the agent"},
+			"do.sure":        {"Ya, nyalakan ulang sekarang", "Yes, restart it now"},
+			"notice.refused": {"Tidak dilakukan.", "It was not done."},
+			"notice.restart": {"Agen menyala ulang.", "The agent restarts."},
+		},
+	},
+	{
+		State: OpExit, Limit: 5 * time.Second, Then: Attract, Wipes: true, Tone: ToneDone,
+		Texts: Texts{
+			"title": {"Layar operator ditutup", "The operator screen is closed"},
+			"body":  {"Layar ini dibersihkan sekarang.", "This screen is cleared now."},
+		},
+	},
+}
+
+// operatorTexts are of several of the operator's screens.
+var operatorTexts = Texts{
+	"do.operator": {"Layar operator", "Operator screen"},
+	"do.op_page":  {"Halaman", "Page"},
+	"do.op_pick":  {"Buka", "Open"},
+	"do.op_exit":  {"Keluar", "Log out"},
+
+	"evidence.portal":   {"Terlihat di portal penyedia", "Seen in the provider's portal"},
+	"evidence.phone":    {"Penyedia mengatakannya lewat telepon", "The provider said so on the phone"},
+	"evidence.mail":     {"Penyedia menulisnya", "The provider wrote so"},
+	"evidence.customer": {"Nasabah memintanya di sini", "The customer asked for it here"},
+	"evidence.mended":   {"Gangguannya sudah diperbaiki", "The trouble has been mended"},
+
+	"state.queued":     {"menunggu", "queued"},
+	"state.sending":    {"sedang dikirim", "being sent"},
+	"state.pending":    {"diproses penyedia", "pending"},
+	"state.in_doubt":   {"diragukan", "in doubt"},
+	"state.unresolved": {"tidak terjawab", "unresolved"},
+	"state.succeeded":  {"berhasil", "succeeded"},
+	"state.rejected":   {"ditolak", "rejected"},
+	"state.expired":    {"kedaluwarsa", "expired"},
+	"state.cancelled":  {"dibatalkan", "cancelled"},
+	"state.unreadable": {"tidak terbaca", "unreadable"},
+
+	"advice.queued":           {"Akan terkirim sendiri begitu sambungan ada. Belum ada yang dikirim bila masih dapat dibatalkan.", "It goes out by itself once the line is up. Nothing was sent where it can still be cancelled."},
+	"advice.sending":          {"Tunggu: sedang dikirim.", "Wait: it is being sent."},
+	"advice.pending":          {"Penyedia atau nasabah masih mengerjakannya. Biarkan saja.", "The provider or the customer is at it. Leave it alone."},
+	"advice.in_doubt":         {"Agen sedang menanyakannya kepada penyedia. Jangan ulangi di tempat lain.", "The agent is asking the provider about it. Do not repeat it elsewhere."},
+	"advice.in_doubt.unasked": {"Penyedia tidak dapat ditanyai. Cari tahu hasilnya di portal penyedia, lalu tutup.", "The provider cannot be asked. Find out in the provider's portal, then close it."},
+	"advice.unresolved":       {"Cari tahu hasilnya dari penyedia, lalu tutup sebagai berhasil atau ditolak.", "Find out from the provider what became of it, and close it as succeeded or rejected."},
+	"advice.succeeded":        {"Selesai.", "Finished."},
+	"advice.rejected":         {"Selesai. Nasabah dapat meminta lagi.", "Finished. The customer may ask again."},
+	"advice.expired":          {"Selesai. Nasabah dapat meminta lagi.", "Finished. The customer may ask again."},
+	"advice.cancelled":        {"Selesai. Nasabah dapat meminta lagi.", "Finished. The customer may ask again."},
+	"advice.unreadable":       {"Catatannya tidak terbuka. Simpan salinan jurnal untuk pembuat dan tanyakan kepada penyedia.", "Its record does not open. Keep a copy of the journal for the vendor and ask the provider."},
+
+	"OUT_OF_SERVICE.hint.maintenance": {"Operator menghentikan mesin ini; buka lagi di layar operator.", "An operator stopped this machine; open it again on the operator screen."},
+}
