@@ -399,8 +399,7 @@ func (t *ceremony) needed(ctx context.Context, k *keyRow) error {
 	case isFor(t.set.Journal.KEK):
 		names, err = t.journalKEKs(ctx)
 	case isFor(t.set.Journal.PINKEK):
-		_ = t.tellAgent(ctx) // so that it wraps by the newest from now on
-		names, err = queue.SecretKEKs(t.set.Journal.KeyDir)
+		names, err = t.secretKEKs(ctx, k)
 	default:
 		return nil
 	}
@@ -427,4 +426,29 @@ func (t *ceremony) journalKEKs(ctx context.Context) ([]string, error) {
 		err = errors.New("the agent runs and its journal is not open; let it come into service, or stop it")
 	}
 	return now.Journal, err
+}
+
+// secretKEKs are the keys of the token that PINs and one-time passwords need. A
+// running agent wraps by the newest from then on, and has filed what it was wrapping.
+func (t *ceremony) secretKEKs(ctx context.Context, k *keyRow) ([]string, error) {
+	var now keysInUse
+	err := admin.Ask(ctx, t.set.Admin.Socket, verbKeys, nil, &now)
+	switch {
+	case errors.Is(err, admin.ErrNotRunning):
+		return queue.SecretKEKs(t.set.Journal.KeyDir)
+	case err != nil:
+		return nil, fmt.Errorf("%w; stop the agent, then try again", err)
+	case now.Journal == nil: // and so nothing is being sealed
+		return queue.SecretKEKs(t.set.Journal.KeyDir)
+	case now.Secrets == nil:
+		return nil, errors.New("the agent that runs is of another version; restart it")
+	}
+	used := now.uses(k.Base)
+	switch {
+	case used == k.Name:
+		return nil, errors.New("the agent uses it for whatever PIN comes next; rotate the key, or stop the agent first")
+	case used == "" && now.Failed != "":
+		return nil, fmt.Errorf("the agent cannot tell which generation it uses: %s", now.Failed)
+	}
+	return now.Secrets, nil
 }

@@ -22,6 +22,7 @@ const verbKeys = "keys.refresh"
 type keysInUse struct {
 	Keys    map[string]string `json:"keys"`    // by the name that the configuration gives, the generation in use
 	Journal []string          `json:"journal"` // what the journal still needs; nil where it is not open
+	Secrets []string          `json:"secrets"` // what PINs and one-time passwords still need; likewise
 	Failed  string            `json:"failed,omitempty"`
 }
 
@@ -40,6 +41,17 @@ func (k *keysInUse) say() string {
 		s += "; but " + k.Failed
 	}
 	return s
+}
+
+// uses is the generation in use of the key of a name; empty where the agent does not
+// know.
+func (k *keysInUse) uses(base string) string {
+	for name, generation := range k.Keys {
+		if u, err := keystore.ParseURI(name); err == nil && keystore.ParseName(u.Object).Base == base {
+			return generation
+		}
+	}
+	return ""
 }
 
 func (ag *agent) setJournal(db *queue.DB) {
@@ -69,6 +81,10 @@ func (ag *agent) keysVerb(verbs map[string]admin.Verb) map[string]admin.Verb {
 		if now.Journal, err = db.KEKs(); err != nil {
 			return nil, err
 		}
+		if now.Secrets, err = db.SecretKEKs(); err != nil {
+			return nil, err
+		}
+		now.Secrets = append([]string{}, now.Secrets...) // not nil: the journal is open
 		return now, nil
 	}}
 	return verbs

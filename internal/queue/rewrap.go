@@ -98,8 +98,11 @@ func (db *DB) storedKeys() ([]stored, error) {
 }
 
 // KEKs names every key of the token that something in the journal is wrapped by,
-// or is about to be. Who destroys one of them loses what it wraps.
+// or is about to be. Who destroys one of them loses what it wraps. It waits for a
+// grants' key that is being wrapped, and so for the token.
 func (db *DB) KEKs() ([]string, error) {
+	db.grantMu.Lock()
+	defer db.grantMu.Unlock()
 	all, err := db.storedKeys()
 	if err != nil {
 		return nil, fmt.Errorf("read the journal's keys: %w", err)
@@ -215,6 +218,16 @@ func KEKs(path string) ([]string, error) {
 		return nil, &Error{Op: "read the journal's keys", Path: path, Err: err, Hint: hintDamaged}
 	}
 	return names, nil
+}
+
+// SecretKEKs is the function of that name for a journal that is open: it first waits
+// until every key is filed that was being wrapped when it was called, and so for the
+// token. Who had the PIN KEK use another generation before, and does not find the old one
+// here, may destroy that.
+func (db *DB) SecretKEKs() ([]string, error) {
+	db.dir.sealing.Lock()
+	defer db.dir.sealing.Unlock()
+	return SecretKEKs(db.dir.path)
 }
 
 // SecretKEKs names the keys of the token that wrap the keys of PINs and one-time

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -191,6 +193,75 @@ func TestKEKsOfSecrets(t *testing.T) {
 	names, err = queue.SecretKEKs(opt.KeyDir)
 	require.NoError(t, err)
 	require.Equal(t, []string{"kek@g2"}, names)
+}
+
+// slowKEK wraps by the generation that was the newest when it was asked and, once it is
+// slow, says so and answers when it may.
+type slowKEK struct {
+	*family
+	slow       atomic.Bool
+	asked, may chan struct{}
+}
+
+func (k *slowKEK) Wrap(ctx context.Context, plain, aad []byte) ([]byte, error) {
+	b, err := k.family.Wrap(ctx, plain, aad)
+	if k.slow.Load() {
+		k.asked <- struct{}{}
+		<-k.may
+	}
+	return b, err
+}
+
+// TestKEKsWaitForWhatIsBeingWrapped: who is told that nothing needs a key may destroy
+// it, so what an operation under way wraps by it counts.
+func TestKEKsWaitForWhatIsBeingWrapped(t *testing.T) {
+	for name, c := range map[string]struct {
+		set  func(*queue.Options, queue.KEK)
+		act  func(context.Context, *queue.DB) error
+		asks func(*queue.DB) ([]string, error)
+	}{
+		"secret": {
+			set:  func(o *queue.Options, k queue.KEK) { o.PINKEK = k },
+			act:  func(ctx context.Context, db *queue.DB) error { return db.Add(ctx, withPIN(), pin("493817")) },
+			asks: (*queue.DB).SecretKEKs,
+		},
+		"grant": {
+			set: func(o *queue.Options, k queue.KEK) { o.KEK = k },
+			act: func(ctx context.Context, db *queue.DB) error {
+				return db.KeepGrant(ctx, "finpay", granted, pin(grantContent), soon())
+			},
+			asks: (*queue.DB).KEKs,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			opt := options(t)
+			k := &slowKEK{family: &family{}, asked: make(chan struct{}), may: make(chan struct{})}
+			k.rotate(t)
+			c.set(&opt, k)
+			db := open(t, opt)
+			k.slow.Store(true)
+			done := make(chan error, 1)
+			go func() { done <- c.act(t.Context(), db) }()
+			<-k.asked
+			k.rotate(t)
+			asked := make(chan []string, 1)
+			go func() {
+				names, err := c.asks(db)
+				if err != nil {
+					t.Error(err)
+				}
+				asked <- names
+			}()
+			select {
+			case names := <-asked:
+				t.Fatalf("it answered %v while a key was being wrapped by kek@g1", names)
+			case <-time.After(50 * time.Millisecond):
+			}
+			close(k.may)
+			require.Contains(t, <-asked, "kek@g1")
+			require.NoError(t, <-done)
+		})
+	}
 }
 
 // TestRotationOfARealKEK is the same with a token.

@@ -40,6 +40,8 @@ type keyDir struct {
 	kek  KEK
 	log  *slog.Logger
 
+	sealing sync.RWMutex // held for reading from before a key is wrapped until its file stands
+
 	mu     sync.Mutex // guards doomed
 	doomed []string   // files that could not be destroyed yet
 }
@@ -125,6 +127,8 @@ func (d *keyDir) seal(ctx context.Context, journal journalID, id string, kind by
 	for out.gen == (generation{}) { // zeros mean none
 		_, _ = rand.Read(out.gen[:]) // never fails, see crypto/rand
 	}
+	d.sealing.RLock()
+	defer d.sealing.RUnlock()
 	aead, wrapped, err := randomKey(ctx, d.kek, secretAAD(secretKeyLabel, journal, id, kind, out.gen))
 	if err != nil {
 		return nil, err
