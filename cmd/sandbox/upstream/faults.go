@@ -23,6 +23,8 @@ const (
 	KindSingleActiveToken Kind = "single_active_token"
 	// KindExpireTokens ends every access token issued so far. It is over at once and cannot be cleared.
 	KindExpireTokens Kind = "expire_tokens"
+	// KindExpireCustomerTokens ends the access tokens of customers (B2B2C) alone. It is over at once too.
+	KindExpireCustomerTokens Kind = "expire_customer_tokens"
 )
 
 // Faults of an exchange.
@@ -97,7 +99,7 @@ type ActiveFault struct {
 
 func (f Fault) ofConnection() bool {
 	switch f.Kind {
-	case KindDown, KindTLSBroken, KindClockSkew, KindSingleActiveToken, KindExpireTokens:
+	case KindDown, KindTLSBroken, KindClockSkew, KindSingleActiveToken, KindExpireTokens, KindExpireCustomerTokens:
 		return true
 	default:
 		return false
@@ -121,7 +123,7 @@ func (f Fault) afterEffect() bool {
 // check refuses what could not do what its author means.
 func (f Fault) check() error {
 	switch f.Kind {
-	case KindDown, KindClockSkew, KindSingleActiveToken, KindExpireTokens:
+	case KindDown, KindClockSkew, KindSingleActiveToken, KindExpireTokens, KindExpireCustomerTokens:
 		if f.Times != 0 {
 			return fmt.Errorf("times: %s cannot be counted in exchanges, leave it out and clear the fault", f.Kind)
 		}

@@ -241,7 +241,8 @@ func TestFinpayCustomerToken(t *testing.T) {
 	require.NoError(t, err)
 	r := tokenRequest(upstream.Finpay, finpayID)
 	r.target, r.body = "/v1.0/access-token/b2b2c", []byte(fmt.Sprintf(`{"grantType":"authorization_code","authCode":%q}`, done.AuthCode))
-	customer := w.must(r).text(t, "accessToken")
+	got := w.must(r)
+	customer, refresh := got.text(t, "accessToken"), got.text(t, "refreshToken")
 
 	send := func(change func(http.Header)) string {
 		r := w.finpay(token, pathReset, resetBody("ref"+w.external(), phone))
@@ -256,6 +257,13 @@ func TestFinpayCustomerToken(t *testing.T) {
 	require.Equal(t, "4000002", send(func(h http.Header) { h.Del("Authorization-Customer") }))
 	require.Equal(t, "4010004", send(func(h http.Header) { h.Set("Authorization-Customer", "Bearer nonsense") }))
 	require.Equal(t, "4010003", send(func(h http.Header) { h.Set("Authorization", "Bearer "+customer) }), "a customer token is no client token")
+	w.inject(upstream.Fault{Kind: upstream.KindExpireCustomerTokens})
+	require.Equal(t, "4010002", send(func(http.Header) {}), "the client's own token goes on")
+	require.Equal(t, "LINKED", w.status(token, phone))
+
+	r.body = []byte(fmt.Sprintf(`{"grantType":"refresh_token","refreshToken":%q}`, refresh))
+	customer = w.must(r).text(t, "accessToken")
+	require.Equal(t, "2000600", send(func(http.Header) {}))
 	w.Advance(901 * time.Second)
 	token = w.token(upstream.Finpay)
 	require.Equal(t, "4010002", send(func(http.Header) {}))

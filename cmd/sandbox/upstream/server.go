@@ -208,13 +208,17 @@ func (s *Server) Inject(f Fault) (int, error) {
 		return 0, fmt.Errorf("inject fault: %w", err)
 	}
 	switch f.Kind {
-	case KindExpireTokens:
+	case KindExpireTokens, KindExpireCustomerTokens:
 		sp := s.snapOf(f.Provider)
 		if sp == nil {
 			return 0, fmt.Errorf("inject fault: %s has no tokens", f.Provider)
 		}
 		sp.mu.Lock()
-		sp.tokens.revokeAll()
+		if f.Kind == KindExpireTokens {
+			sp.tokens.revokeAll()
+		} else {
+			sp.tokens.revokeCustomers()
+		}
 		sp.mu.Unlock()
 		return 0, nil
 	case KindSingleActiveToken:

@@ -56,6 +56,11 @@ func (t *tokenStore) revokeAll() {
 	t.active = map[string][]*token{}
 }
 
+// revokeCustomers ends every access token of a customer, and none of a client.
+func (t *tokenStore) revokeCustomers() {
+	t.access.each(func(_ string, tok *token) { tok.revoked = tok.revoked || tok.phone != "" })
+}
+
 // issued is an access token as it stands at this moment: another exchange may end it in the next.
 func (sp *snapPlatform) issued(text string) (token, bool) {
 	sp.mu.Lock()
