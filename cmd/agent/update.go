@@ -75,7 +75,7 @@ not against a hold. When the release does not work, the one before comes back by
 
 // runUpdater is check and apply.
 func (a *app) runUpdater(ctx context.Context, from string, how update.How) error {
-	u, err := a.updater(from)
+	u, err := a.updater(ctx, from)
 	if err != nil {
 		return err
 	}
@@ -193,7 +193,7 @@ resume' or a newer release. The journal stays: no request is lost or sent again.
 			if automatic {
 				return a.rollbackAutomatic(c.Context())
 			}
-			u, err := a.updater("")
+			u, err := a.updater(c.Context(), "")
 			if err != nil {
 				return err
 			}
@@ -248,7 +248,7 @@ func (a *app) updateRunCommand() *cobra.Command {
 			}
 			// The request is taken before it is looked at: one that comes meanwhile counts.
 			_ = os.Remove(a.paths().Request)
-			u, err := a.updater("")
+			u, err := a.updater(c.Context(), "")
 			if err != nil {
 				return err
 			}
@@ -298,7 +298,7 @@ func (a *app) updateBootCountCommand() *cobra.Command {
 func (a *app) updateLaunchCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "launch -- COMMAND", Short: "Become the version that is installed, or stay the factory copy", Args: usage(cobra.MinimumNArgs(1)),
-		RunE: func(c *cobra.Command, args []string) error {
+		RunE: func(_ *cobra.Command, args []string) error {
 			p := a.paths()
 			program := p.Program(p.Start())
 			argv := append([]string{program}, args...)

@@ -59,7 +59,7 @@ type updaterOf struct {
 
 func (u *updaterOf) close() { u.rec.close() }
 
-func (a *app) updater(from string) (*updaterOf, error) {
+func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 	v, err := readUpdateView(a.config)
 	if err != nil {
 		return nil, err
@@ -81,7 +81,7 @@ func (a *app) updater(from string) (*updaterOf, error) {
 		Paths:  a.paths(),
 		Source: update.SourceOptions{URL: repository, CAFile: s.CAFile, Proxy: s.Proxy, Missing: s.MissingStatus},
 		Root:   s.RootFile, MaxAge: time.Duration(s.MaxAge), Built: sourceDate,
-		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(a.paths()),
+		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(ctx, a.paths()),
 		Windows: s.windows(), Zone: s.location(), Held: s.HoldReason,
 		Settle: time.Duration(s.Settle), Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
 		Host: &updateHost{a, v.Admin.Socket}, Record: rec.record, Log: log,
@@ -91,8 +91,8 @@ func (a *app) updater(from string) (*updaterOf, error) {
 
 // factoryVersion asks the factory copy what it was built as; empty where it cannot
 // say.
-func factoryVersion(p update.Paths) string {
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+func factoryVersion(ctx context.Context, p update.Paths) string {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
 	v, err := programVersion(ctx, p.Factory)
 	if err != nil {
@@ -243,7 +243,7 @@ func (a *app) judgeConfig(ctx context.Context, program string) error {
 	defer cancel()
 	all, err := a.findings(ctx, program)
 	if err != nil {
-		return nil //nolint:nilerr // see above
+		return nil
 	}
 	for _, f := range all {
 		if f.What == "configuration" && !f.OK {

@@ -19,6 +19,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
 
+	"gardu/internal/update"
 	"gardu/internal/update/publish"
 )
 
@@ -35,10 +36,10 @@ func TestUpdates(t *testing.T) {
 			e.Defer(func() { _ = exec.Command("bash", filepath.Join(e.WorkDir, "systemctl"), "stop", "gardu.service").Run() }) //nolint:gosec,noctx // the script's own
 			prefix := filepath.Join(e.WorkDir, "root")
 			e.Setenv("PREFIX", prefix)
-			factory := filepath.Join(prefix, "usr/lib/gardu/gardu")
-			require.NoError(t, os.MkdirAll(filepath.Dir(factory), 0o750))
-			require.NoError(t, os.MkdirAll(filepath.Join(prefix, "opt/gardu"), 0o750))
-			return os.Link(programs["0.9.0"], factory)
+			paths := update.SystemPaths(prefix)
+			require.NoError(t, os.MkdirAll(filepath.Dir(paths.Factory), 0o750))
+			require.NoError(t, os.MkdirAll(paths.Opt, 0o750))
+			return os.Link(programs["0.9.0"], paths.Factory)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"healthz": waitHealthz, "replace": replaceInFile, "publish": publishRelease, "bundle": readBundle,

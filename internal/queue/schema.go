@@ -37,7 +37,7 @@ type schema struct {
 
 var ownSchema = schema{schemaVersion, schemaReadable, migrations}
 
-// ErrOlder: a release from long ago wrote the file.
+// ErrOlder says that a release from long ago wrote the file.
 var ErrOlder = errors.New("the journal was written by a release that is too old")
 
 // metaReadable is missing where only its own schema's program can read a journal.
@@ -138,7 +138,7 @@ func copyJournal(h *bbolt.DB, path string) (err error) {
 		_, err := tx.WriteTo(f)
 		return err
 	})
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
 	if err := os.Rename(tmp, path); err != nil {

@@ -198,6 +198,7 @@ const (
 	CodeUpToDate        = "up_to_date"
 	CodeNotConfigured   = "not_configured"
 	CodeNothing         = "nothing_offered"
+	CodeReady           = "ready"
 	CodeSession         = "session_active"
 	CodeSending         = "send_active"
 	CodeWindow          = "window_closed"

@@ -208,7 +208,7 @@ func (u *Updater) run(ctx context.Context, how How, rep *Report) error {
 		return nil
 	}
 	if how.CheckOnly {
-		rep.Reason = reasonf(CodeWindow, "version %s can be installed", v)
+		rep.Reason = reasonf(CodeReady, "version %s can be installed", v)
 		return nil
 	}
 	if err := u.fetch(ctx, src, cur, st, c); err != nil {
