@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -303,5 +305,74 @@ func TestOptionsAreChecked(t *testing.T) {
 			require.ErrorContains(t, err, name)
 			require.NoFileExists(t, opt.Path)
 		})
+	}
+}
+
+func TestEachOpensWhatIsRewrittenWhileItReads(t *testing.T) {
+	// Keys wear out and go all the time, between the copying of a page and its opening too.
+	opt := quickOptions(t).WithKeys(1, time.Hour)
+	opt.MaxItems = 1000
+	db := open(t, opt)
+	all := make([]*txn.Request, 200)
+	for i := range all {
+		all[i] = request("0812000001")
+		require.NoError(t, db.Add(t.Context(), all[i], nil))
+	}
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	for part := range 4 {
+		work.Go(func() {
+			for i := part; ; i = (i + 4) % len(all) {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				if err := db.Update(t.Context(), all[i], nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	var bad []error
+	for range 300 {
+		n := 0
+		require.NoError(t, db.Each(t.Context(), func(_ *txn.Request, err error) error {
+			if err != nil {
+				bad = append(bad, err)
+			}
+			n++
+			return nil
+		}))
+		require.Equal(t, len(all), n)
+	}
+	close(stop)
+	work.Wait()
+	require.Empty(t, bad)
+}
+
+func TestEachOfAJournalThatIsClosedMeanwhile(t *testing.T) {
+	for range 50 {
+		opt := quickOptions(t)
+		db := open(t, opt)
+		for range 3 * 64 {
+			require.NoError(t, db.Add(t.Context(), request("0812000001"), nil))
+		}
+		var work sync.WaitGroup
+		began := make(chan struct{})
+		work.Go(func() {
+			first := sync.OnceFunc(func() { close(began) })
+			err := db.Each(t.Context(), func(_ *txn.Request, err error) error {
+				first()
+				return err // a whole record must not be called broken
+			})
+			if err != nil && !errors.Is(err, queue.ErrDown) {
+				t.Error(err)
+			}
+		})
+		<-began
+		require.NoError(t, db.Close())
+		work.Wait()
 	}
 }

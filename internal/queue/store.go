@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"runtime"
 	"slices"
 	"sync"
@@ -228,11 +229,11 @@ func (db *DB) read(seq uint64) (*txn.Request, *header, []byte, error) {
 	if raw == nil {
 		return nil, nil, nil, fmt.Errorf("record %d: %w", seq, txn.ErrNotFound)
 	}
-	return db.openRecord(seq, raw)
+	return openRecord(db.id, db.keys, seq, raw)
 }
 
-// openRecord opens a copy of a record. mu is held.
-func (db *DB) openRecord(seq uint64, raw []byte) (*txn.Request, *header, []byte, error) {
+// openRecord opens a copy of a record with the keys of the moment it was copied.
+func openRecord(id journalID, keys map[uint32]*dataKey, seq uint64, raw []byte) (*txn.Request, *header, []byte, error) {
 	rec, err := parseRecord(raw)
 	if err != nil {
 		return nil, nil, nil, &RecordError{Seq: seq, Err: fmt.Errorf("%w: %w", txn.ErrSeal, err)}
@@ -240,11 +241,11 @@ func (db *DB) openRecord(seq uint64, raw []byte) (*txn.Request, *header, []byte,
 	fail := func(err error) (*txn.Request, *header, []byte, error) {
 		return nil, nil, nil, &RecordError{Seq: seq, RequestID: rec.id, Err: err}
 	}
-	k := db.keys[rec.key]
+	k := keys[rec.key]
 	if k == nil {
 		return fail(fmt.Errorf("data key %d does not open: %w", rec.key, txn.ErrSeal))
 	}
-	p, err := k.open(db.id, seq, rec)
+	p, err := k.open(id, seq, rec)
 	if err != nil {
 		return fail(err)
 	}
@@ -297,57 +298,60 @@ func (db *DB) readPages(ctx context.Context, work *sync.WaitGroup, pages chan<- 
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		var seqs []uint64
-		var raws [][]byte
-		err := db.page(next, func(seq uint64, raw []byte) {
-			seqs, raws = append(seqs, seq), append(raws, raw)
-			next = seq + 1
-		})
+		p, err := db.page(next)
 		if err != nil {
 			return err
 		}
-		more = len(seqs) == eachPage
+		if more = len(p.seqs) == eachPage; more {
+			next = p.seqs[eachPage-1] + 1
+		}
 		place := make(chan []opened, 1)
 		select {
 		case pages <- place:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		work.Go(func() { place <- db.openPage(seqs, raws) })
+		work.Go(func() { place <- p.open(db.id) })
 	}
 	return nil
 }
 
-func (db *DB) openPage(seqs []uint64, raws [][]byte) []opened {
-	db.mu.RLock()
-	defer db.mu.RUnlock()
-	out := make([]opened, len(seqs))
-	for i, seq := range seqs {
-		out[i].r, _, _, out[i].err = db.openRecord(seq, raws[i])
+// page is some records as they were copied out, with the keys of that moment: one
+// that is rewritten meanwhile may be the last that its key sealed, and a journal
+// that is closed forgets them all.
+type page struct {
+	seqs []uint64
+	raws [][]byte
+	keys map[uint32]*dataKey
+}
+
+func (p *page) open(id journalID) []opened {
+	out := make([]opened, len(p.seqs))
+	for i, seq := range p.seqs {
+		out[i].r, _, _, out[i].err = openRecord(id, p.keys, seq, p.raws[i])
 	}
 	return out
 }
 
-// page calls fn for up to eachPage records from seq on, with mu held.
-func (db *DB) page(from uint64, fn func(seq uint64, raw []byte)) error {
+// page copies up to eachPage records from seq on.
+func (db *DB) page(from uint64) (*page, error) {
 	db.mu.RLock()
 	defer db.mu.RUnlock()
 	if db.bolt == nil {
-		return fmt.Errorf("read records: %w: %w", ErrDown, db.down)
+		return nil, fmt.Errorf("read records: %w: %w", ErrDown, db.down)
 	}
+	p := &page{keys: maps.Clone(db.keys)}
 	err := view(db.bolt, func(tx *bbolt.Tx) error {
 		c := tx.Bucket(bucketItems).Cursor()
-		n := 0
-		for k, v := c.Seek(itemKey(from)); k != nil && n < eachPage; k, v = c.Next() {
-			fn(binary.BigEndian.Uint64(k), slices.Clone(v))
-			n++
+		for k, v := c.Seek(itemKey(from)); k != nil && len(p.seqs) < eachPage; k, v = c.Next() {
+			p.seqs, p.raws = append(p.seqs, binary.BigEndian.Uint64(k)), append(p.raws, slices.Clone(v))
 		}
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("read records: %w", err)
+		return nil, fmt.Errorf("read records: %w", err)
 	}
-	return nil
+	return p, nil
 }
 
 // Secret implements txn.Reader. The caller wipes what it gets.
