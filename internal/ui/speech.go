@@ -43,7 +43,9 @@ func clips() []clip {
 	var all []clip
 	keys := make([]string, 0, len(textTable))
 	for key := range textTable {
-		keys = append(keys, key)
+		if !forStaff(key) {
+			keys = append(keys, key)
+		}
 	}
 	slices.Sort(keys)
 	for _, lang := range []Lang{Indonesian, English} {
@@ -68,6 +70,16 @@ func clips() []clip {
 		}
 	}
 	return all
+}
+
+// forStaff tells the operator's texts, which nobody listens to.
+func forStaff(key string) bool {
+	for _, p := range []string{"OP_", "OUT_OF_SERVICE.hint.", "advice.", "do.op", "evidence.", "state."} {
+		if strings.HasPrefix(key, p) {
+			return true
+		}
+	}
+	return false
 }
 
 // in is a text in a language.

@@ -25,6 +25,7 @@ func TestOverlays(t *testing.T) {
 	ctx := browser(t)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
+			t.Parallel()
 			k := newKiosk(t, ctx, l, func(o *ui.Options) {
 				// Long enough for the pictures, also where a machine is busy.
 				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 5 * time.Second, ui.PIN: 5 * time.Second}

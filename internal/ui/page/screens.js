@@ -13,6 +13,9 @@ const primary = {
 // These stand in the footer of every screen that has them, with their signs.
 export const footerCommands = { back: 'back', edit: 'edit', stop: 'stop' };
 
+// These belong to the footer's tools and to the question over a screen.
+const ofOthers = ['lang', 'stay', 'operator'];
+
 // The sign of a calm screen; the others wear their tone's.
 const signs = { ATTRACT: 'hand', HOME: 'hand', CONSENT: 'safe', IDENT: 'id', VERIFY: 'staff', PIN: 'pin', PIN_AGAIN: 'pin', REVIEW: 'edit', RECEIPT: 'receipt', GOODBYE: 'bye', BIND_QR: 'scan', OTP: 'message', OTP_BAD: 'message' };
 
@@ -58,7 +61,7 @@ const told = (app, ...more) => [service(app), medal(app), title(app), lines(app)
 /** The large button and the others, in the agent's order. */
 function buttons(app) {
   const { session } = app.docs;
-  const names = session.commands.filter((c) => c !== 'lang' && !c.startsWith('submit_') && !(c in footerCommands));
+  const names = session.commands.filter((c) => !ofOthers.includes(c) && !c.startsWith('submit_') && !(c in footerCommands));
   const main = names.includes(primary[session.state]) ? primary[session.state] : names.includes('finish') ? 'finish' : names[0];
   const make = (name, cls) => {
     const say = app.words.labelKey(session, name);
@@ -210,7 +213,7 @@ function secretEntry(command, arg, more = () => []) {
       wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, words.t(bounds, field)),
     );
     const left = request?.await_till && countdown(link, request.await_till, words.t(`${session.state}.left`), words.t(`${session.state}.late`));
-    const others = session.commands.filter((c) => c !== 'lang' && c !== command && !c.startsWith('submit_') && !(c in footerCommands));
+    const others = session.commands.filter((c) => !ofOthers.includes(c) && c !== command && !c.startsWith('submit_') && !(c in footerCommands));
     const make = (c, cls, run, more) => {
       const say = words.labelKey(session, c);
       return button(words.t(say), cls, run, { say, ...more });
@@ -218,7 +221,7 @@ function secretEntry(command, arg, more = () => []) {
     return {
       shape: field.digits ? 'typing' : 'typing letters',
       say: [{ key: label }, { key: bounds, params: field }],
-      stage: [service(app), medal(app), title(app), lines(app), notice(app), box, left],
+      stage: [service(app), medal(app), draft.coding ? h('h1', { tabindex: '-1', 'data-focus': 'title' }, words.t('BIND_QR.do.type_code')) : [title(app), lines(app)], notice(app), box, left],
       act: [
         keep(app, 'pad', [command, field.digits], () => keypad(words, field.digits ? 'digits' : 'letters', true, (k) => app.onKey(k))),
         keep(app, 'buttons', [command, others, session.busy, n < field.min], () =>

@@ -50,8 +50,7 @@ export class Words {
 
   /** The key of the label of a command's button. */
   labelKey(session, name) {
-    const state = session.overlay ? session.overlay.state : session.state;
-    return this.firstKey(`${state}.do.${name}.${session.operation}`, `${state}.do.${name}`, `do.${name}`);
+    return this.firstKey(`${session.state}.do.${name}.${session.operation}`, `${session.state}.do.${name}`, `do.${name}`);
   }
 
   operation(name) {
