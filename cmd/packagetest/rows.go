@@ -209,7 +209,7 @@ func (b *bench) rows() []row {
 		{name: "kill -9 under a probe: back by itself", do: b.killed},
 		{name: "an agent that hangs is restarted by the watchdog", do: b.hangs},
 		{name: "token gone: OUT OF SERVICE and no restart; back: in service", do: b.tokenGone},
-		{name: "a wrong PIN is tried once; sealed anew it serves; without one it says so", do: b.wrongPIN},
+		{name: "a wrong PIN is remembered; sealed anew it serves; without one it says so", do: b.wrongPIN},
 		{name: "a configuration that cannot be used: named in the log, a page, mended", do: b.badConfiguration},
 		{name: "power cut: everything is there after the boot, and the PIN's key is not", do: b.powerCut},
 		{name: "the package's upgrade under a probe", do: b.upgrade},

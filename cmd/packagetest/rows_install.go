@@ -488,7 +488,7 @@ func (b *bench) powerCut(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if !regexp.MustCompile(`prepaid\.reset_pin +\S+ +expired`).MatchString(rows) {
+	if !regexp.MustCompile(`expired +\S+ +prepaid\.reset_pin +\S+ +secret_lost`).MatchString(rows) {
 		return "", fmt.Errorf("no request with a PIN has expired:\n%s", rows)
 	}
 	_, err = b.c.in(ctx, "gardu", "audit", "verify")

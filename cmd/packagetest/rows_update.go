@@ -104,7 +104,9 @@ func (b *bench) ceremony(ctx context.Context) (string, error) {
 	if _, err := b.c.sh(ctx, "install -m 0644 "+repoPath+"/metadata/1.root.json /etc/gardu/update-root.json"); err != nil {
 		return "", err
 	}
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	// A version must work for longer than systemd waits for its first word and for its
+	// signs of life, or one that gives none would be committed.
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
 		return "", err
 	}
 	if _, err := b.c.in(ctx, "systemctl", "restart", "gardu.service"); err != nil {
@@ -430,7 +432,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 	if err := b.pub.copyTo(b.c.path(visitDir + "/usb/gardu")); err != nil {
 		return "", err
 	}
-	if err := b.setUpdate("settle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	if err := b.setUpdate("settle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
 		return "", err
 	}
 	if s, err := b.status(ctx); err != nil || s.Reason.Code != "not_configured" {
@@ -445,7 +447,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 }
 
 func (b *bench) byHand(ctx context.Context) (string, error) {
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"3s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
 		return "", err
 	}
 	before, version := b.now, "2.1.107"
