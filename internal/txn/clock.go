@@ -34,23 +34,34 @@ func MachineClock() func() Reading {
 		var ts unix.Timespec
 		_ = unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts) // fails for no kernel since 2.6.39
 		up := time.Duration(ts.Nano())
+		wall := time.Now().Round(0)
 		k := kept.Load()
-		if k == nil || up-k.up >= keptEvery {
-			k = &keptAt{up, synchronised()}
+		if k.over(wall, up) {
+			k = &keptAt{wall, up, synchronised()}
 			kept.Store(k)
 		}
-		return Reading{Wall: time.Now().Round(0), Boot: boot, Up: up, Kept: k.kept}
+		return Reading{Wall: wall, Boot: boot, Up: up, Kept: k.kept}
 	}
 }
 
 // keptAt is what the kernel said of the wall clock, and when. Asking costs more
 // than the clocks themselves, which are read several times for each transition.
 type keptAt struct {
+	wall time.Time
 	up   time.Duration
 	kept bool
 }
 
 const keptEvery = time.Second
+
+// over reports whether the kernel is to be asked anew: after a while, and at once
+// where somebody has set the wall clock since, of which the kernel thinks less.
+func (k *keptAt) over(wall time.Time, up time.Duration) bool {
+	if k == nil || up-k.up >= keptEvery {
+		return true
+	}
+	return (wall.Sub(k.wall) - (up - k.up)).Abs() > slack/4
+}
 
 // synchronised asks the kernel whether a time service keeps the wall clock
 // (adjtimex(2)): TIME_ERROR and STA_UNSYNC say that none does. A service that may

@@ -35,6 +35,14 @@ func TestTheMachinesClocks(t *testing.T) {
 	require.InDelta(t, up, b.Up.Seconds(), 5)
 }
 
+func TestTheKernelsWordOnTheClockEndsWhenTheClockIsSet(t *testing.T) {
+	require.False(t, txn.KeptOver(500*time.Millisecond, 500*time.Millisecond))
+	require.True(t, txn.KeptOver(time.Second, time.Second), "in any case after a while")
+	for _, jump := range []time.Duration{time.Second, -time.Second, 14 * 365 * 24 * time.Hour, -56 * 365 * 24 * time.Hour} {
+		require.True(t, txn.KeptOver(time.Millisecond+jump, time.Millisecond), jump)
+	}
+}
+
 // years are what a wall clock says that nobody keeps.
 var years = []int{1970, 2040, 0}
 

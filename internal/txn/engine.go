@@ -52,8 +52,8 @@ const (
 	ActForget = "forget" // a doubt that nobody closed is deleted after Timing.Unresolved
 )
 
-// The acts of operators. Each is recorded with ActBegins and then with ActEnds or
-// ActFails behind its name.
+// The acts of operators. Each is recorded with ActBegins and then with ActEnds,
+// ActFails or ActUnknown behind its name.
 const (
 	ActInquire = "inquire"
 	ActRetry   = "retry"
@@ -61,9 +61,10 @@ const (
 	ActResolve = "resolve"
 	ActRelease = "release"
 
-	ActBegins = ".begin"
-	ActEnds   = ".end"
-	ActFails  = ".failed"
+	ActBegins  = ".begin"
+	ActEnds    = ".end"
+	ActFails   = ".failed"
+	ActUnknown = ".unknown" // the journal did not say whether it took it; the request's record tells
 )
 
 // Options are what an Engine is built from.

@@ -120,7 +120,11 @@ func (e *Engine) recorded(ctx context.Context, act string, r *Request, o *Order,
 	}
 	err := do()
 	end := ActEnds
-	if err != nil && !errors.Is(err, ErrNothingNew) && !errors.Is(err, ErrUnreached) { // which were carried out
+	switch {
+	case err == nil, errors.Is(err, ErrNothingNew), errors.Is(err, ErrUnreached): // which were carried out
+	case errors.Is(err, ErrStoreUnknown):
+		end = ActUnknown
+	default:
 		end = ActFails
 	}
 	if aerr := record(context.WithoutCancel(ctx), end); aerr != nil {
@@ -256,6 +260,10 @@ func (e *Engine) Inquire(ctx context.Context, o Order) (*Request, error) {
 			return 0, context.Cause(ctx)
 		}
 		if before == Unresolved {
+			// Nothing kept the customer from asking anew while the provider thought.
+			if err := e.notAskedAnew(ctx, r); err != nil {
+				return 0, err
+			}
 			settleLate(r, &of.Policy, a, e.now(r))
 		} else {
 			settleInquiry(r, &of.Policy, e.timing, a, e.now(r))

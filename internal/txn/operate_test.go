@@ -118,6 +118,7 @@ func TestAnActOfWhichTheJournalDoesNotKnowIsSettledByItself(t *testing.T) {
 			b.shelf.set(func(s *shelf) { s.updErr = once(stored, txn.ErrStoreUnknown, inState(txn.Succeeded)) })
 			_, err := b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
 			refused(t, err, txn.ErrStoreUnknown)
+			require.Equal(t, "resolve.unknown finpay.reset_pin unknown by budi", last(b.ledger.lines()))
 			b.after(5*time.Second, r.ID)
 			_, err = b.engine.Resolve(t.Context(), order(r.ID), txn.Succeeded)
 			if stored {
@@ -282,6 +283,35 @@ func TestAnOperatorAsksTheProvider(t *testing.T) {
 			require.Equal(t, txn.Unresolved, b.get(r.ID).State, "the link is the newer request's work")
 		})
 	})
+	t.Run("unresolved, and the customer asks anew while the provider thinks", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayBind)
+			defer b.halt()
+			b.platform.set(func(p *platform) { p.down = true })
+			require.Equal(t, txn.Unresolved, b.after(25*time.Hour, r.ID).State)
+			b.platform.set(func(p *platform) { p.down, p.submit = false, nil })
+			b.after(2*time.Minute, r.ID)
+			b.platform.set(func(p *platform) {
+				p.inquire = func(c txn.Call) txn.Answer {
+					if c.Request.ID != r.ID {
+						return not // it is asked before a binding
+					}
+					p.inquire = nil
+					p.mu.Unlock()
+					newer := b.ask(txn.FinpayBind, "newer", alice)
+					time.Sleep(time.Second)
+					got, err := b.engine.Get(b.t.Context(), newer.ID)
+					require.NoError(t, err)
+					require.Equal(t, txn.Succeeded, got.State)
+					p.mu.Lock()
+					return there
+				}
+			})
+			_, err := b.engine.Inquire(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrAskedAnew)
+			require.Equal(t, txn.Unresolved, b.get(r.ID).State, "the link is the newer request's work")
+		})
+	})
 	t.Run("unresolved, and too long ago to know what came after", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b, r := doubtful(t, txn.FinpayBind)
@@ -427,6 +457,22 @@ func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
 			require.Equal(t, txn.Succeeded, got.State)
 			require.Equal(t, got.Attempts[0].ExternalID, got.Attempts[1].ExternalID)
 			require.Equal(t, []txn.State{txn.Queued, txn.Sending, txn.InDoubt, txn.Unresolved, txn.InDoubt, txn.Sending, txn.Succeeded}, b.states(r.ID))
+		})
+	})
+	t.Run("where the journal does not say whether it is open again, that is found out", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, time.Hour))
+			defer b.halt()
+			require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+			b.shelf.set(func(s *shelf) { s.updErr = once(true, txn.ErrStoreUnknown, inState(txn.InDoubt)) })
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrStoreUnknown)
+			require.Equal(t, txn.InDoubt, b.after(10*time.Second, r.ID).State)
+			require.Equal(t, txn.InDoubt, last(b.states(r.ID)), "the screen is told")
+			require.Equal(t, txn.Unresolved, b.after(16*time.Minute, r.ID).State)
+			time.Sleep(91 * 24 * time.Hour)
+			synctest.Wait()
+			require.Zero(t, b.engine.Remembered())
 		})
 	})
 	t.Run("where the journal refuses to open it again, it stays unresolved", func(t *testing.T) {

@@ -109,8 +109,14 @@ func (e *Engine) catchUp(ctx context.Context, en *entry, r *Request, p *Policy, 
 		}
 		return e.save(ctx, en, r)
 	}
-	e.setStale(en, false)
-	if r.State != en.state || r.Await != en.await || r.Step != en.step {
+	e.mu.Lock()
+	en.stale = false
+	same := r.State == en.state && r.Await == en.await && r.Step == en.step
+	if e.ix.unres[en.id] == en && r.State.Open() {
+		same = false // it was opened again, and must not be deleted as one that nobody resolved
+	}
+	e.mu.Unlock()
+	if !same {
 		e.changed(r)
 	}
 	return 0
