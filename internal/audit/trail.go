@@ -120,7 +120,8 @@ func (t *Trail) Append(ctx context.Context, e Entry) (Head, error) {
 // waiting is an entry on its way into the file. mu guards it once it is in the line.
 type waiting struct {
 	entry *Entry
-	done  bool // what follows stands
+	done  bool     // what follows stands
+	f     *os.File // the file it was written to; the open one may be another by then
 	head  Head
 	err   error
 }
@@ -140,7 +141,7 @@ func (t *Trail) append(ctx context.Context, w *waiting) (*os.File, Head, error) 
 			w.err = err
 		}
 	}
-	return t.f, w.head, w.err
+	return w.f, w.head, w.err
 }
 
 // appendAll writes everybody's entries, or nobody's with an error. mu is held.
@@ -281,7 +282,7 @@ func (t *Trail) write(all ...*waiting) {
 		line, h := r.encode()
 		lines = append(append(lines, line...), '\n')
 		head = Head{Seq: r.seq, hash: h}
-		w.head = head
+		w.f, w.head = t.f, head
 	}
 	if len(lines) == 0 {
 		return
