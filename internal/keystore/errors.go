@@ -181,6 +181,7 @@ var sentinels = map[protocol.Reason]error{
 	protocol.ReasonUnsupported:   ErrUnsupported,
 	protocol.ReasonNotCommitted:  ErrRefused,
 	protocol.ReasonLeftUnchecked: ErrRefused,
+	protocol.ReasonNotAnnounced:  ErrKeyGiven,
 }
 
 // fromWorker is the error that a Failure stands for.
@@ -194,6 +195,9 @@ func fromWorker(f *protocol.Failure) error {
 	case protocol.ReasonNotCommitted:
 		return &Error{Op: "check", Object: "the new key", Err: err,
 			Hint: "the new key was destroyed again; choose another kind of key, or keep this role's key elsewhere, since this token cannot hold it safely"}
+	case protocol.ReasonNotAnnounced:
+		return &Error{Op: "check", Object: "the new key", Err: err,
+			Hint: "the new key was destroyed again; compare check value and kind with the sender once more, and ask for the file again if they still differ"}
 	case protocol.ReasonLeftUnchecked:
 		return &Error{Op: "check", Object: "the new key", Err: err,
 			Hint: "an unusable key may be left in the token: destroy it with `gardu keys destroy` before trying again"}

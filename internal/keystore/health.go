@@ -122,6 +122,11 @@ var needs = []struct {
 		use:      [][]need{{{"CKM_RSA_PKCS_OAEP", ckmRSAPKCSOAEP, ckfDecrypt}}},
 	},
 	{
+		kinds:    []Kind{KindTransport2048, KindTransport3072, KindTransport4096},
+		generate: need{"CKM_RSA_PKCS_KEY_PAIR_GEN", ckmRSAPKCSKeyPairGen, ckfGenerateKeyPair},
+		use:      [][]need{{{"CKM_RSA_PKCS_OAEP", ckmRSAPKCSOAEP, ckfUnwrap}}},
+	},
+	{
 		kinds:    []Kind{KindECP256, KindECP384},
 		generate: need{"CKM_EC_KEY_PAIR_GEN", ckmECKeyPairGen, ckfGenerateKeyPair},
 		use:      [][]need{{{"CKM_ECDSA", ckmECDSA, ckfSign}}},

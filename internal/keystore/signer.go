@@ -35,6 +35,7 @@ const (
 	ckfSign            = 0x800
 	ckfGenerate        = 0x8000
 	ckfGenerateKeyPair = 0x10000
+	ckfUnwrap          = 0x40000
 )
 
 // Mechanism is one way in which a key does its work, where there are several.

@@ -66,7 +66,7 @@ func TestKeysComeInUnderATransportKey(t *testing.T) {
 		kcv := hmac512([]byte("a provider's client secret"), nil)[:3]
 		wrong := blob(b)
 		_, err := s.ImportBlob(ctx, keystore.NewKey{Label: "secret", Kind: keystore.KindHMAC, Check: []byte{1, 2, 3}}, wrong)
-		require.ErrorIs(t, err, keystore.ErrRefused)
+		require.ErrorIs(t, err, keystore.ErrKeyGiven)
 		require.ErrorContains(t, err, "another key than was announced")
 		info, err := s.ImportBlob(ctx, keystore.NewKey{Label: "secret", Kind: keystore.KindHMAC, Check: kcv}, blob(b))
 		require.NoError(t, err, "the one with a wrong check value was not destroyed again")
@@ -92,7 +92,7 @@ func TestKeysComeInUnderATransportKey(t *testing.T) {
 		// value a key of 24 bytes could stand where one of 32 is meant.
 		for _, kind := range []keystore.Kind{keystore.KindAES192, keystore.KindAES256} {
 			_, err := s.ImportBlob(ctx, keystore.NewKey{Label: "envelope", Kind: kind}, b)
-			require.ErrorIs(t, err, keystore.ErrRefused)
+			require.ErrorIs(t, err, keystore.ErrKeyGiven)
 			require.ErrorContains(t, err, "give its check value")
 		}
 		b.Hash = keystore.MechanismOAEPSHA1

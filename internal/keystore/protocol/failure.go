@@ -38,6 +38,7 @@ const (
 	ReasonNotCommitted  Reason = 15 // a new key failed its checks and was destroyed again
 	ReasonPINUnusable   Reason = 16 // the token wants the PIN set or changed first
 	ReasonLeftUnchecked Reason = 17 // a new key failed its checks and could not be destroyed
+	ReasonNotAnnounced  Reason = 18 // a new key is not the one that was announced, or nobody can tell; it was destroyed again
 )
 
 // Failure is why a request was not carried out. Code is the CKR_ value, 0 when

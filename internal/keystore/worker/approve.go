@@ -68,7 +68,7 @@ func compareCheck(want []byte, o *protocol.Object) error {
 	case len(have) == 0:
 		return fail(protocol.ReasonConfiguration, "the token computes no check value of the new key to compare")
 	case len(want) > len(have) || !bytes.Equal(want, have[:len(want)]):
-		return fail(protocol.ReasonConfiguration, "its check value begins with %x and not with %x: it is another key than was announced", have[:min(len(want), len(have))], want)
+		return fail(protocol.ReasonNotAnnounced, "its check value begins with %x and not with %x: it is another key than was announced", have[:min(len(want), len(have))], want)
 	}
 	return nil
 }

@@ -108,6 +108,9 @@ func (t *token) undo(made []pkcs11.ObjectHandle, cause error) error {
 	if err != nil {
 		return fail(protocol.ReasonLeftUnchecked, "%v; destroying it again: %v", cause, err)
 	}
+	if because(cause) == protocol.ReasonNotAnnounced {
+		return cause
+	}
 	return fail(protocol.ReasonNotCommitted, "%v", cause)
 }
 

@@ -38,7 +38,7 @@ func (t *token) unwrap(out []byte, m *protocol.Unwrap) ([]byte, error) {
 			})
 		}
 		if err == nil && c.Type == protocol.TypeAES && o.Bits == 0 && len(c.Check) == 0 {
-			err = fail(protocol.ReasonConfiguration, "the token does not say how long the key is; give its check value, which its length is a part of")
+			err = fail(protocol.ReasonNotAnnounced, "the token does not say how long the key is; give its check value, which its length is a part of")
 		}
 		switch {
 		case err == nil:
