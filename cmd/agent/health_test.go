@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gardu/internal/keystore"
+	"gardu/internal/keystore/softhsmtest"
 	"gardu/internal/queue"
 	"gardu/internal/txn"
 )
@@ -49,6 +51,28 @@ func TestOneKeyDoesNotTakeTheScreen(t *testing.T) {
 	require.False(t, oneKey(keystore.ErrPINLocked))
 	require.False(t, oneKey(queue.ErrDown))
 	require.False(t, oneKey(nil))
+}
+
+func TestAKeyOfTheJournalTakesTheScreen(t *testing.T) {
+	keys := softhsmtest.New(t).Open(t)
+	ag := newAgent(defaultSettings(), slog.New(slog.DiscardHandler))
+	main, err := keys.Wrapper(ag.set.Journal.KEK)
+	require.NoError(t, err)
+	pins, err := keys.Wrapper(ag.set.Journal.PINKEK)
+	require.NoError(t, err)
+	ag.keks = &journalKeys{kek{main}, kek{pins}}
+	_, err = keys.Generate(t.Context(), keystore.NewKey{Label: "journal-kek", Kind: keystore.KindAES256})
+	require.NoError(t, err)
+	_, err = keys.MAC("pkcs11:object=finpay-secret")
+	require.NoError(t, err)
+	err = keys.Health(t.Context())
+	require.True(t, oneKey(err))
+	require.True(t, ag.ofJournal(err), err)
+	_, err = keys.Generate(t.Context(), keystore.NewKey{Label: "journal-pin-kek", Kind: keystore.KindAES256})
+	require.NoError(t, err)
+	err = keys.Health(t.Context())
+	require.True(t, oneKey(err), "the provider's is missing still")
+	require.False(t, ag.ofJournal(err), err)
 }
 
 func TestTheCookieKeyIsOursAlone(t *testing.T) {

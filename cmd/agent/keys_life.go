@@ -285,6 +285,9 @@ journal holds anything under one of them.`,
 					return err
 				}
 				old := slices.DeleteFunc(slices.Clone(found), func(k *keyRow) bool { return k.State != keystore.StateRetiring })
+				if p := inState(found, keystore.StatePending); len(old) == 0 && p != nil {
+					return fmt.Errorf("%s has nothing to retire: %s is not in use yet; put it to use with 'gardu keys rotate %s --activate' first", args[0], p.Name, p.Base)
+				}
 				if len(old) == 0 {
 					return fmt.Errorf("%s has nothing to retire: it is %s; make its successor with 'gardu keys rotate %s' first", args[0], found[len(found)-1].State, found[0].Base)
 				}
@@ -392,6 +395,9 @@ func (t *ceremony) needed(ctx context.Context, k *keyRow) error {
 		if isFor(w.By) {
 			return fmt.Errorf("%s wraps the key %s, which stands in %s; import that key again under another one first", k.Name, w.Key, w.File)
 		}
+	}
+	if err := t.set.certified(k); err != nil {
+		return err
 	}
 	var names []string
 	var err error

@@ -47,6 +47,9 @@ func (a *app) keysGenerateCommand() *cobra.Command {
 				return err
 			}
 			return a.withCeremony(c.Context(), &o, func(t *ceremony) error {
+				if err := t.set.mustSuit(name, keystore.Kind(args[1])); err != nil {
+					return err
+				}
 				if err := t.mustBeFree(c.Context(), name); err != nil {
 					return err
 				}
@@ -131,6 +134,9 @@ func (a *app) importKey(ctx context.Context, arg, kind string, o *importOptions)
 	if err := knownKind(kind); err != nil {
 		return err
 	}
+	if strings.HasPrefix(kind, "ec-") || strings.HasSuffix(kind, "-transport") {
+		return withCode(exitUsage, fmt.Errorf("keys of kind %s are made in the token and not imported; use 'gardu keys generate %s %s'", kind, name, kind))
+	}
 	if (o.file == "") == (o.wrapped == "") {
 		return withCode(exitUsage, errors.New("say where the secret is with --file FILE (--file - is standard input) or, encrypted for a transport key, with --wrapped FILE"))
 	}
@@ -170,6 +176,9 @@ func (a *app) importKey(ctx context.Context, arg, kind string, o *importOptions)
 }
 
 func (a *app) importInto(ctx context.Context, t *ceremony, name string, kind keystore.Kind, check []byte, value *secret.Value, o *importOptions) error {
+	if err := t.set.mustSuit(name, kind); err != nil {
+		return err
+	}
 	attrs := map[string]string{"kind": string(kind), "way": "clear"}
 	if o.weak {
 		attrs["weak"] = "allowed"

@@ -54,6 +54,21 @@ func (k *keysInUse) uses(base string) string {
 	return ""
 }
 
+// ofJournal says whether an error, or one of several, is about a key of the journal,
+// without which no request can be kept.
+func (ag *agent) ofJournal(err error) bool {
+	if e, ok := err.(*keystore.Error); ok && (e.Object == ag.keks.main.ID() || e.Object == ag.keks.pins.ID()) { //nolint:errorlint // this error and, below, each one in it
+		return true
+	}
+	switch e := err.(type) { //nolint:errorlint // likewise
+	case interface{ Unwrap() []error }:
+		return slices.ContainsFunc(e.Unwrap(), ag.ofJournal)
+	case interface{ Unwrap() error }:
+		return ag.ofJournal(e.Unwrap())
+	}
+	return false
+}
+
 func (ag *agent) setJournal(db *queue.DB) {
 	ag.mu.Lock()
 	defer ag.mu.Unlock()

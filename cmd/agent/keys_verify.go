@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -146,18 +147,29 @@ func (t *ceremony) judge(ctx context.Context, k *keyRow) (*judged, error) {
 		}
 		j.OK, j.Key, j.Findings = rep.OK, &rep.Key, rep.Findings
 	}
-	t.judgeRole(j, k)
+	t.judgeRole(ctx, j, k)
 	return j, nil
 }
 
 // judgeRole holds a key against the role that the configuration gives its name.
-func (t *ceremony) judgeRole(j *judged, k *keyRow) {
+// The one in use does that role's work once.
+func (t *ceremony) judgeRole(ctx context.Context, j *judged, k *keyRow) {
 	r := t.set.roleOf(k.Base)
 	if r.name == "" {
 		return
 	}
 	if fits(r.kind, j.Key) {
-		j.add("role", true, "%s", r.name)
+		if k.State != keystore.StateActive {
+			j.add("role", true, "%s", r.name)
+			return
+		}
+		ag := newAgent(t.set, slog.New(slog.DiscardHandler))
+		ag.keys = t.keys
+		if p := ag.proveRole(ctx, r); p.Err != nil {
+			j.add("role", false, "%s: %v", r.name, p.Err)
+		} else {
+			j.add("role", true, "%s, by %s", r.name, p.Mechanism)
+		}
 		return
 	}
 	j.add("role", false, "%s needs a key of kind %s, and this is %s; make one with 'gardu keys generate NAME %s' and name it in the configuration", r.name, r.kind, kindOf(j.Key), r.kind)
@@ -167,14 +179,29 @@ func (t *ceremony) judgeRole(j *judged, k *keyRow) {
 // longer, a key that wraps may be RSA, and what the token does not tell is not held
 // against a key.
 func fits(kind keystore.Kind, k *keystore.KeyInfo) bool {
-	have := kindOf(k)
-	switch {
-	case kind == keystore.KindRSA2048:
+	return suits(kind, kindOf(k)) || k.Type == "aes" && k.Bits == 0 && (kind == keystore.KindAES192 || kind == keystore.KindAES256)
+}
+
+// suits is fits for a key that is still to be made.
+func suits(kind, have keystore.Kind) bool {
+	switch kind {
+	case keystore.KindRSA2048:
 		return sameFamily(have, kind)
-	case kind == keystore.KindECP256: // of TLS, which takes both
+	case keystore.KindECP256: // of TLS, which takes both
 		return sameFamily(have, kind) || sameFamily(have, keystore.KindRSA2048)
+	case keystore.KindAES256:
+		return have == kind || sameFamily(have, keystore.KindRSA3072Unwrap)
 	}
-	return have == kind || kind == keystore.KindAES256 && sameFamily(have, keystore.KindRSA3072Unwrap) || k.Type == "aes" && k.Bits == 0 && (kind == keystore.KindAES192 || kind == keystore.KindAES256)
+	return have == kind
+}
+
+// mustSuit refuses to make a key of a kind that the role of its name cannot use.
+func (s *settings) mustSuit(name string, kind keystore.Kind) error {
+	r := s.roleOf(name)
+	if r.name == "" || suits(r.kind, kind) {
+		return nil
+	}
+	return withCode(exitUsage, fmt.Errorf("the configuration names %s as %s, which needs a key of kind %s and not %s; give that kind, or another name", name, r.name, r.kind, kind))
 }
 
 // sameFamily says whether two kinds do the same and differ in size at most.

@@ -1,7 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"os"
 	"time"
 
@@ -65,6 +69,31 @@ func (ag *agent) options(ctx context.Context, name string, l *linkSettings) (wir
 		ag.log.Info("client certificate", "provider", name, "until", o.Certificate.Leaf.NotAfter.Format(time.DateOnly), "days_left", days)
 	}
 	return o, nil
+}
+
+// certified refuses to destroy a key whose certificate is the one that a provider is
+// shown: its link would end.
+func (s *settings) certified(k *keyRow) error {
+	for _, p := range s.providers {
+		_, l := p.link()
+		u, err := keystore.ParseURI(l.ClientKey)
+		if err != nil || keystore.ParseName(u.Object).Base != k.Base {
+			continue
+		}
+		chain, err := os.ReadFile(l.ClientCert)
+		if err != nil {
+			continue // a link without a certificate does not stand
+		}
+		block, _ := pem.Decode(chain)
+		if block == nil {
+			continue
+		}
+		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil && bytes.Equal(leaf.RawSubjectPublicKeyInfo, k.Public) {
+			return fmt.Errorf("nothing was destroyed: %s holds the certificate of %s, by which %s knows this kiosk; put the certificate of another generation there, restart gardu, and try again",
+				l.ClientCert, k.Name, p.name)
+		}
+	}
+	return nil
 }
 
 // certificateDays is how long before its end a certificate is worth a warning.

@@ -71,3 +71,32 @@ func TestTheClientCertificateOfALink(t *testing.T) {
 	_, err = ag.client(t.Context(), "finpay", &linkSettings{})
 	require.NoError(t, err, "a link without a client key asks for no token")
 }
+
+// TestAKeyWithItsCertificateInUseStays: a link ends when the key of the certificate that
+// it shows is destroyed, whichever generation that is.
+func TestAKeyWithItsCertificateInUseStays(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "finpay.pem")
+	set := defaultSettings()
+	set.providers = []provider{{"finpay", &finpaySettings{TLS: linkSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}}}}
+	row := func(label string) *keyRow {
+		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		require.NoError(t, err)
+		der, err := x509.MarshalPKIXPublicKey(k.Public())
+		require.NoError(t, err)
+		template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+		cert, err := x509.CreateCertificate(rand.Reader, template, template, k.Public(), k)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
+		n := keystore.ParseName(label)
+		return &keyRow{KeyInfo: keystore.KeyInfo{Label: label, Class: "private", Public: der}, Name: n.String(), Base: n.Base}
+	}
+	newer := row("finpay-tls@g2")
+	older := row("finpay-tls")
+	require.NoError(t, set.certified(newer))
+	require.ErrorContains(t, set.certified(older), "holds the certificate of finpay-tls, by which finpay knows this kiosk")
+	other := *older
+	other.Base = "finpay-sign"
+	require.NoError(t, set.certified(&other))
+	require.NoError(t, os.Remove(file))
+	require.NoError(t, set.certified(older))
+}

@@ -366,7 +366,7 @@ func (ag *agent) watchHealth(ctx context.Context, db *queue.DB) {
 		if ctx.Err() != nil {
 			return
 		}
-		if oneKey(err) {
+		if oneKey(err) && !ag.ofJournal(err) {
 			ag.log.Error("a key does not do its work; its operations wait", "error", err)
 			err = nil
 		}
