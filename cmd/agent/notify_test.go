@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"net"
 	"net/http"
 	"os"
@@ -28,7 +27,6 @@ type booth struct {
 	screen string
 	notify *net.UnixConn
 	log    lockedBuffer
-	cmd    *exec.Cmd
 }
 
 type lockedBuffer struct {
@@ -207,7 +205,7 @@ func TestNoSignOfLife(t *testing.T) {
 	ag.setEngine(e)
 	err = ag.alive(ctx, limit)
 	require.ErrorContains(t, err, "wait for the engine's loop", "it does not run")
-	require.True(t, errors.Is(err, context.DeadlineExceeded))
+	require.ErrorIs(t, err, context.DeadlineExceeded)
 	runCtx, end := context.WithCancel(ctx)
 	ran := make(chan error, 1)
 	go func() { ran <- e.Run(runCtx) }()
