@@ -41,6 +41,7 @@ func (p *preflight) host(set *settings) {
 	p.volatile("runtime folder", filepath.Dir(set.Admin.Socket), false)
 	p.room(filepath.Dir(set.Journal.Path))
 	p.staff(set)
+	p.operators(set)
 	p.machineClock()
 }
 

@@ -200,7 +200,7 @@ func lastLog(ctx context.Context) ([]byte, error) {
 // tomorrow is not shown by accident.
 var shownKeys = strings.Fields(`module path key_dir kek pin_kek listen brand socket group kiosk_user level format base_url mode
 	signature_encoding empty_body min_tls iv answer_field zone verification offline latch token sealed_pin helper_path
-	sign_key secret_key envelope_key api_key_file secure_code_file staff_file ca_file pin_file pin_credential
+	sign_key secret_key envelope_key api_key_file secure_code_file staff_file operators_file ca_file pin_file pin_credential
 	repository root_file channel windows hold_reason max_age settle within wait_idle
 	retry_base retry_max readback_base readback_max call_timeout probe_every hold drain link_stagger quiet_time unresolved_after
 	token_margin token_life token_jitter clock_tolerance clock_bound cooldown link_life otp_life max_cooldown deadline

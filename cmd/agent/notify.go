@@ -210,16 +210,21 @@ func (ag *agent) screenAnswers(ctx context.Context, limit time.Duration) error {
 	return r.Body.Close()
 }
 
-// reload reads the staff file again, so that staff come and go without a restart. A
-// file that cannot be used changes nothing.
+// reload reads the staff file and the operators' file again, so that people come and
+// go without a restart. A file that cannot be used changes nothing.
 func (ag *agent) reload() {
 	m := ag.manager
 	var now unix.Timespec
 	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &now)
 	m.tell("RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", now.Nano()/1000))
 	defer m.tell("READY=1")
+	if ag.staff == nil && ag.console == nil {
+		ag.log.Info("nothing to reload: neither a staff file nor an operators' file is configured; other settings need 'systemctl restart gardu'")
+	}
+	if ag.console != nil {
+		ag.console.reload()
+	}
 	if ag.staff == nil {
-		ag.log.Info("nothing to reload: no staff file is configured; other settings need 'systemctl restart gardu'")
 		return
 	}
 	fresh, err := readStaff(ag.set.Screen.Staff, ag.log)

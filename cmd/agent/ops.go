@@ -72,7 +72,7 @@ func (a *app) uiCommand() *cobra.Command {
 			return err
 		},
 	}
-	return group("ui", "Open the screen", ticket)
+	return group("ui", "Open the screen, and say who may look behind it", ticket, a.operatorCommand())
 }
 
 func (a *app) auditCommand() *cobra.Command {

@@ -57,14 +57,17 @@ func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 }
 
 // openAudit opens the audit record where it is not open yet.
-func (ag *agent) openAudit(ctx context.Context) (err error) {
+func (ag *agent) openAudit(ctx context.Context) error {
 	if ag.audit == nil {
-		ag.audit, err = audit.Open(ctx, audit.Options{Path: ag.set.Audit.Path, Who: agentName, Log: ag.log})
+		t, err := audit.Open(ctx, audit.Options{Path: ag.set.Audit.Path, Who: agentName, Log: ag.log})
 		if err != nil {
-			err = fmt.Errorf("%w: %w", errAudit, err)
+			return fmt.Errorf("%w: %w", errAudit, err)
 		}
+		ag.mu.Lock()
+		ag.audit = t // the operator screen reads it, see trail
+		ag.mu.Unlock()
 	}
-	return err
+	return nil
 }
 
 // once takes something from the token by its URI, or gives what was taken before.
@@ -100,6 +103,9 @@ func (ag *agent) newScreen(l net.Listener) (*ui.Server, error) {
 	}
 	if ag.staff != nil {
 		o.Staff = ag.staff
+	}
+	if ag.console != nil {
+		o.Operator = ag.console
 	}
 	return ui.New(o)
 }

@@ -46,6 +46,9 @@ type agent struct {
 	audited auditWatch
 	screen  *ui.Server
 	staff   *staffList
+	console *console // nil without operators_file
+
+	quit context.CancelCauseFunc // ends serve
 
 	manager *manager
 
@@ -117,6 +120,9 @@ func (a *app) runAgent(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if ag.console, err = ag.newConsole(); err != nil {
+		return err
+	}
 	defer func() {
 		if ag.audit != nil {
 			err = errors.Join(err, ag.audit.Close())
@@ -163,6 +169,7 @@ func (ag *agent) listen(ctx context.Context) (net.Listener, error) {
 func (ag *agent) serve(ctx context.Context, sock *admin.Server) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	ag.quit = cancel
 	var parts sync.WaitGroup
 	part := func(name string, f func(context.Context) error) {
 		parts.Go(func() {
@@ -179,7 +186,7 @@ func (ag *agent) serve(ctx context.Context, sock *admin.Server) error {
 	<-ctx.Done()
 	parts.Wait()
 	ag.log.Info("gardu has stopped")
-	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) {
+	if err := context.Cause(ctx); err != nil && !errors.Is(err, context.Canceled) && !errors.Is(err, errRestart) {
 		return err
 	}
 	return nil

@@ -72,14 +72,15 @@ type auditSettings struct {
 }
 
 type screenSettings struct {
-	Listen  string  `toml:"listen"`
-	Brand   string  `toml:"brand"`
-	Colour  string  `toml:"brand_colour"`
-	Accent  string  `toml:"accent_colour"`
-	Logo    string  `toml:"logo_file"`
-	Tones   bool    `toml:"tones"`
-	PxPerMM float64 `toml:"px_per_mm"`
-	Staff   string  `toml:"staff_file"` // who may confirm a card and a person
+	Listen    string  `toml:"listen"`
+	Brand     string  `toml:"brand"`
+	Colour    string  `toml:"brand_colour"`
+	Accent    string  `toml:"accent_colour"`
+	Logo      string  `toml:"logo_file"`
+	Tones     bool    `toml:"tones"`
+	PxPerMM   float64 `toml:"px_per_mm"`
+	Staff     string  `toml:"staff_file"`     // who may confirm a card and a person
+	Operators string  `toml:"operators_file"` // who may open the operator screen; empty: there is none
 }
 
 // look is the bank's own design of the screen.

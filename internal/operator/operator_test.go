@@ -144,7 +144,6 @@ func TestNobodyGetsInWhereUseCannotBeWrittenDown(t *testing.T) {
 func TestOperatorsFile(t *testing.T) {
 	good := "[[operator]]\nid = \"7001\"\nseed = \"GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ\"\n"
 	for name, c := range map[string]struct{ text, want string }{
-		"nobody":       {"", "it names nobody"},
 		"no id":        {strings.Replace(good, "7001", "", 1), "operator.id"},
 		"letters":      {strings.Replace(good, "7001", "budi", 1), "other than digits"},
 		"twice":        {good + good, "twice"},
@@ -175,11 +174,18 @@ func TestReloadKeepsWhatWasUsed(t *testing.T) {
 	require.NoError(t, d.Reload(d.path))
 	_, _, err = d.try(t, "7001", now)
 	require.ErrorIs(t, err, ErrWrong)
-	require.NoError(t, os.WriteFile(d.path, nil, 0o600))
+	require.NoError(t, os.WriteFile(d.path, []byte("[[operator]]\n"), 0o600))
 	require.Error(t, d.Reload(d.path))
 	d.clock = d.clock.Add(totpPeriod)
 	_, _, err = d.try(t, "7001", d.password(t, 0))
 	require.NoError(t, err, "a broken file takes nobody's access away")
+
+	require.NoError(t, os.Remove(d.path))
+	require.NoError(t, d.Reload(d.path))
+	require.Empty(t, d.All())
+	d.clock = d.clock.Add(totpPeriod)
+	_, _, err = d.try(t, "7001", d.password(t, 0))
+	require.ErrorIs(t, err, ErrWrong, "a file that is gone lets nobody in")
 }
 
 func TestNoSecretIsSaid(t *testing.T) {
