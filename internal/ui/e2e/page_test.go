@@ -22,11 +22,10 @@ import (
 // TestOverlays shows what lies over the screens, and the screens that pass quickly.
 func TestOverlays(t *testing.T) {
 	t.Parallel()
-	ctx := browser(t)
 	for _, l := range layouts {
 		t.Run(l.name, func(t *testing.T) {
 			t.Parallel()
-			k := newKiosk(t, ctx, l, func(o *ui.Options) {
+			k := newKiosk(t, browser(t), l, func(o *ui.Options) {
 				// Long enough for the pictures, also where a machine is busy.
 				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 5 * time.Second, ui.PIN: 5 * time.Second}
 				o.Timeouts.StillThere = 2 * time.Minute
