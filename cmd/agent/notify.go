@@ -161,6 +161,9 @@ func (ag *agent) supervise(ctx context.Context) error {
 		case <-reload:
 			ag.reload()
 		case <-t.C:
+			if m.watchdog == 0 {
+				continue // nobody waits for it
+			}
 			err := ag.alive(ctx, every)
 			if ctx.Err() != nil {
 				continue
