@@ -6,9 +6,10 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"html/template"
+	"html"
 	"io/fs"
 	"path"
+	"strings"
 )
 
 //go:embed page
@@ -18,7 +19,7 @@ var pageFiles embed.FS
 // everybody and hold nothing secret.
 type assets struct {
 	files map[string]asset // by address
-	page  *template.Template
+	page  string           // with {{.Brand}} and {{.Token}} in it
 }
 
 // asset is one file, and compressed where that makes it smaller.
@@ -90,8 +91,8 @@ func (a *assets) loadPage() error {
 			return err
 		}
 		if name == "index.html" {
-			a.page, err = template.New("page").Parse(string(body))
-			return err
+			a.page = string(body)
+			return nil
 		}
 		kind, ok := kinds[path.Ext(name)]
 		if !ok {
@@ -100,6 +101,12 @@ func (a *assets) loadPage() error {
 		a.add("/"+name, kind, body)
 		return nil
 	})
+}
+
+// fill fills the page in. Two places are no reason for a template engine, which
+// would be an eighth of the whole program.
+func (a *assets) fill(brand, token string) string {
+	return strings.NewReplacer("{{.Brand}}", html.EscapeString(brand), "{{.Token}}", html.EscapeString(token)).Replace(a.page)
 }
 
 func (a *assets) add(address, kind string, body []byte) {

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -142,7 +143,7 @@ func (s *Server) servePage(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "the page cannot be made; look at the agent's log", http.StatusInternalServerError)
 		return
 	}
-	if err := s.assets.page.Execute(w, struct{ Brand, Token string }{s.desk.brand, token}); err != nil {
+	if _, err := io.WriteString(w, s.assets.fill(s.desk.brand, token)); err != nil {
 		s.log.Debug("page not written", "error", err)
 	}
 }

@@ -34,7 +34,8 @@ umask 022
 rm -rf "$out"
 mkdir -p "$out"
 overlay=$(mktemp)
-trap 'rm -f "$overlay"' EXIT
+packed=$(mktemp)
+trap 'rm -f "$overlay" "$packed"' EXIT
 
 fail() {
 	echo "release: $*" >&2
@@ -76,7 +77,8 @@ for arch in amd64 arm64; do
 		go build -buildmode=pie -tags netgo,osusergo -ldflags '-s -w -buildid= -linkmode=external' -o "$worker" ./cmd/token-worker
 	check_worker "$worker"
 
-	printf '{"Replace": {"%s": "%s"}}\n' "$top/internal/keystore/embedded/token-worker" "$worker" >"$overlay"
+	go run "$here/pack.go" "$worker" "$packed"
+	printf '{"Replace": {"%s": "%s"}}\n' "$top/internal/keystore/embedded/token-worker.gz" "$packed" >"$overlay"
 	CGO_ENABLED=0 GOARCH=$arch \
 		go build -overlay "$overlay" -tags embedworker -ldflags "-s -w -buildid= -X main.version=$version" -o "$agent" ./cmd/agent
 	check_agent "$agent"

@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -11,6 +12,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,11 +37,28 @@ var ErrNotCarried = errors.New("this program carries no token worker")
 // Sum returns the SHA-256 of the worker that this program carries, in hex, and ""
 // when it carries none.
 func Sum() string {
-	if carried == "" {
+	program, err := unpack(carried)
+	if program == "" || err != nil {
 		return ""
 	}
-	sum := sha256.Sum256([]byte(carried))
+	sum := sha256.Sum256([]byte(program))
 	return hex.EncodeToString(sum[:])
+}
+
+// unpack returns the program of its carried form, gzip; nothing of nothing.
+func unpack(packed string) (string, error) {
+	if packed == "" {
+		return "", nil
+	}
+	r, err := gzip.NewReader(strings.NewReader(packed))
+	if err != nil {
+		return "", fmt.Errorf("unpack the carried token worker: %w", err)
+	}
+	var b strings.Builder
+	if _, err := io.Copy(&b, r); err != nil { //nolint:gosec // G110: it comes from this very program
+		return "", fmt.Errorf("unpack the carried token worker: %w", err)
+	}
+	return b.String(), nil
 }
 
 // Options say where a worker may be executed from, apart from memory.
@@ -60,18 +79,24 @@ type Options struct {
 // Launcher makes commands that start the worker. Its method Command is a
 // keystore.Options.Launcher. It is safe for use by several goroutines.
 type Launcher struct {
-	opts    Options
-	program string
-	memfd   func(name string, flags int) (int, error)
+	opts   Options
+	broken error // why there is no program
+	memfd  func(name string, flags int) (int, error)
 
-	mu   sync.Mutex // guards path and file
-	path string     // what is executed, once a way has worked
-	file *os.File   // stays open as long as the Launcher is in use: path leads through it
+	mu      sync.Mutex // guards what follows
+	program string     // until a way has worked
+	path    string     // what is executed, once one has
+	file    *os.File   // stays open as long as the Launcher is in use: path leads through it
 }
 
 // New returns a Launcher of the worker that this program carries. Nothing is
 // written or started before the first Command.
-func New(opts Options) *Launcher { return newLauncher(opts, carried) }
+func New(opts Options) *Launcher {
+	program, err := unpack(carried)
+	l := newLauncher(opts, program)
+	l.broken = err
+	return l
+}
 
 func newLauncher(opts Options, program string) *Launcher {
 	if opts.Log == nil {
@@ -85,15 +110,19 @@ func newLauncher(opts Options, program string) *Launcher {
 // ErrNotCarried, or a *keystore.Error that wraps keystore.ErrWorkerLost and names
 // each way that was tried; the next call tries again.
 func (l *Launcher) Command() (*exec.Cmd, error) {
-	if l.program == "" {
-		return nil, ErrNotCarried
-	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.file == nil {
+		switch {
+		case l.broken != nil:
+			return nil, l.broken
+		case l.program == "":
+			return nil, ErrNotCarried
+		}
 		if err := l.find(); err != nil {
 			return nil, err
 		}
+		l.program = "" // the file holds it now, and memory is short beside a browser
 	}
 	cmd := exec.Command(l.path, ServeArgument) //nolint:gosec,noctx // the file that find compared; it outlives the call that needs it first
 	cmd.Args[0] = memfdName

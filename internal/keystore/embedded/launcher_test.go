@@ -2,12 +2,14 @@ package embedded
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 
@@ -303,4 +305,20 @@ func TestManyMayAskAtOnce(t *testing.T) {
 		})
 	}
 	callers.Wait()
+}
+
+func TestWhatIsCarriedComesOutOfItsPackage(t *testing.T) {
+	var b strings.Builder
+	w := gzip.NewWriter(&b)
+	_, err := w.Write([]byte("a program"))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	program, err := unpack(b.String())
+	require.NoError(t, err)
+	require.Equal(t, "a program", program)
+	program, err = unpack("")
+	require.NoError(t, err)
+	require.Empty(t, program)
+	_, err = unpack(b.String()[:12])
+	require.Error(t, err)
 }
