@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"gardu/cmd/crash/booth"
 	"gardu/cmd/crash/disk"
 )
 
@@ -113,6 +114,88 @@ func drains(ctx context.Context, g *ground, trials int, t *tally) error {
 		return nil
 	})
 }
+
+// operated lets operators cancel, ask and retry, whatever is there, while a backlog
+// grows and drains.
+func operated(ctx context.Context, g *ground, trials int, t *tally) error {
+	return g.onPlainDisk(ctx, t, func(r *round) error {
+		for range trials {
+			if err := errors.Join(g.up.Clear(ctx), away(ctx, r)); err != nil {
+				return err
+			}
+			m := manner{ask: 30, twice: true, least: 150 * time.Millisecond, most: 600 * time.Millisecond}
+			m.while = func(ctx context.Context) {
+				sleep(ctx, r.dice.between(0, 200*time.Millisecond))
+				_ = g.up.Clear(context.WithoutCancel(ctx))
+			}
+			m.hands = r.operators
+			if _, err := r.live(ctx, m); err != nil {
+				return err
+			}
+			t.Trials++
+		}
+		return nil
+	})
+}
+
+// operators do something to one request after the other.
+func (r *round) operators(ctx context.Context, l *life) {
+	acts := []string{"cancel", "cancel", "inquire", "retry"}
+	for ctx.Err() == nil {
+		open := r.book.pick(func(q *request) bool { return q.ID != "" && !ended(q.State) })
+		if len(open) > 0 {
+			q := open[r.dice.IntN(len(open))]
+			if l.send(booth.Command{Do: booth.DoAct, ID: q.ID, Act: acts[r.dice.IntN(len(acts))]}) != nil {
+				return
+			}
+		}
+		sleep(ctx, r.dice.between(0, 20*time.Millisecond))
+	}
+}
+
+// clocked sets the wall clock to 1970, 2040 and back while nothing runs and in the
+// middle of a life.
+func clocked(ctx context.Context, g *ground, trials int, t *tally) (err error) {
+	r, err := g.newRound(g.journal())
+	if err != nil {
+		return err
+	}
+	r.wrongClock = true
+	jump := func() error {
+		to := []time.Time{time.Now(), time.Date(1970, 1, 1, 0, 0, 0, 0, time.UTC), time.Date(2040, 1, 1, 0, 0, 0, 0, time.UTC)}
+		return g.setClock(time.Until(to[r.dice.IntN(len(to))]).Round(time.Second))
+	}
+	defer func() { err = errors.Join(err, g.setClock(0)) }()
+	for range trials {
+		if err := errors.Join(g.up.Clear(ctx), mixed(ctx, r), jump()); err != nil {
+			return err
+		}
+		m := manner{ask: 30, twice: true, least: 50 * time.Millisecond, most: 500 * time.Millisecond}
+		var stuck error
+		m.while = func(ctx context.Context) {
+			for ctx.Err() == nil && stuck == nil {
+				sleep(ctx, r.dice.between(10*time.Millisecond, 150*time.Millisecond))
+				stuck = jump()
+			}
+		}
+		if _, err := r.live(ctx, m); errors.Join(err, stuck) != nil {
+			return errors.Join(err, stuck)
+		}
+		t.Trials++
+	}
+	if err := errors.Join(jump(), r.settle(ctx)); err != nil {
+		return err
+	}
+	r.book.forEach(func(q *request) {
+		if q.Reason == tooOld {
+			q.fault("called too old after seconds")
+		}
+	})
+	return errors.Join(r.verdict(ctx, t), r.clear(ctx, t))
+}
+
+// tooOld is the reason of what waited longer than it may.
+const tooOld = "waited_too_long"
 
 // fulls lets others fill the journal's disk and free it again.
 func fulls(ctx context.Context, g *ground, trials int, t *tally) (err error) {

@@ -22,14 +22,14 @@ type plan struct {
 
 func shortPlan() plan {
 	return plan{lanes: 2, trials: map[string]int{
-		"kill": 40, "kill-slow": 15, "kill-silent": 15, "kill-lost": 15, "kill-flap": 15, "kill-drain": 20,
+		"kill": 40, "kill-slow": 15, "kill-silent": 15, "kill-lost": 15, "kill-flap": 15, "kill-drain": 20, "kill-operator": 15, "clock": 10,
 		"kill-point": 40, "sync-error": 10, "disk-full": 8, "power": 10, "power-torn": 10, "power-sick": 6, "agent-kill": 10, "agent-power": 5,
 	}}
 }
 
 func longPlan() plan {
 	return plan{lanes: 2, trials: map[string]int{
-		"kill": 500, "kill-slow": 200, "kill-silent": 200, "kill-lost": 200, "kill-flap": 200, "kill-drain": 200,
+		"kill": 500, "kill-slow": 200, "kill-silent": 200, "kill-lost": 200, "kill-flap": 200, "kill-drain": 200, "kill-operator": 150, "clock": 100,
 		"kill-point": 400, "sync-error": 100, "disk-full": 75, "power": 120, "power-torn": 120, "power-sick": 80, "agent-kill": 150, "agent-power": 50,
 	}}
 }

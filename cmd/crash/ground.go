@@ -104,7 +104,7 @@ func (g *ground) boothFile(state, keyDir string) (string, error) {
 		Origin: stage.Origin, ChannelID: stage.ChannelID, Netzme: s.Netzme, NetzmeSecret: s.NetzmeSecret,
 		Prepaid: s.Prepaid, PrepaidClient: stage.PrepaidClient, BankID: stage.BankID, EnvelopeKey: envelope,
 		APIKey: s.APIKey, SecureCode: s.SecureCode, PINMax: pinDigits,
-		CAFile: s.CAFile(), Call: callLimit, Quiet: quietTime, Settle: settleTime,
+		Clock: g.clockFile(), CAFile: s.CAFile(), Call: callLimit, Quiet: quietTime, Settle: settleTime,
 	}
 	b, err := json.Marshal(cfg)
 	if err != nil {
@@ -115,6 +115,18 @@ func (g *ground) boothFile(state, keyDir string) (string, error) {
 		return "", fmt.Errorf("write the booth's configuration: %w", err)
 	}
 	return file, nil
+}
+
+// clockFile says how far the wall clock of the booths is set.
+func (g *ground) clockFile() string { return filepath.Join(g.stage.Run(), "clock") }
+
+// setClock sets the wall clock of the booths, also of one that runs.
+func (g *ground) setClock(by time.Duration) error {
+	file := g.clockFile()
+	if err := errors.Join(os.WriteFile(file+".new", []byte(by.String()), 0o600), os.Rename(file+".new", file)); err != nil {
+		return fmt.Errorf("set the booths' clock: %w", err)
+	}
+	return nil
 }
 
 // emptyKeys does to the keys of PINs what a power cut does to a folder on tmpfs.

@@ -26,6 +26,8 @@ func kinds() []kind {
 		{"kill-lost", "the same, answers are cut, broken or errors after the effect", nil, 20, kills(lost, easy)},
 		{"kill-flap", "the same, platforms come and go", nil, 20, kills(calm, flapping)},
 		{"kill-drain", "enqueueing, also again for the same customer, while the queue drains", nil, 20, drains},
+		{"kill-operator", "operators cancel, ask and retry while the queue drains", nil, 20, operated},
+		{"clock", "the wall clock jumps to 1970, 2040 and back, then kill -9", nil, 10, clocked},
 		{"kill-point", "kill -9 on entry to a chosen system call", needStrace, 20, kills(mixed, atPoint)},
 		{"sync-error", "every so many syncs or writes fail with EIO, then kill -9", needStrace, 10, kills(mixed, failing)},
 		{"disk-full", "others fill the disk now and then, kill -9", needRoot, 15, fulls},

@@ -17,8 +17,9 @@
 // that is sent twice counts twice. Kinds that need root, loop devices, FUSE or
 // strace are skipped with a message where these are missing.
 //
-// Clocks are not made to jump: a time namespace does not cover the wall clock, and
-// the machine's own clock is left alone.
+// The clock that jumps is the booth's own reading of it, by which the engine times
+// requests: a time namespace does not cover the wall clock, and the machine's own is
+// left alone.
 package main
 
 import (

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -25,6 +27,8 @@ type round struct {
 	keyDir string
 	config string // of its booths
 	log    string
+
+	wrongClock bool // its requests may be dated by a clock that is set wrong
 
 	reactions sync.WaitGroup
 }
@@ -50,15 +54,16 @@ func (g *ground) newRound(state string) (*round, error) {
 
 // manner is how one life goes.
 type manner struct {
-	wrap  []string              // goes before the booth's command line
-	ask   int                   // new requests at most
-	twice bool                  // some customers ask again
-	least time.Duration         // it lives at least so long after it has read its journal
-	most  time.Duration         // and at most so long
-	early bool                  // now and then it dies before it has read it
-	while func(context.Context) // what happens meanwhile; ends with its context
-	end   func(*life)           // in place of a kill
-	point bool                  // wrap kills it at a chosen point; least and most are for when that is not reached
+	wrap  []string                     // goes before the booth's command line
+	ask   int                          // new requests at most
+	twice bool                         // some customers ask again
+	least time.Duration                // it lives at least so long after it has read its journal
+	most  time.Duration                // and at most so long
+	early bool                         // now and then it dies before it has read it
+	while func(context.Context)        // what happens meanwhile; ends with its context
+	hands func(context.Context, *life) // likewise, of operators
+	end   func(*life)                  // in place of a kill
+	point bool                         // wrap kills it at a chosen point; least and most are for when that is not reached
 	// mayNotStart: its disk fails, so that it may say that it cannot start. The next
 	// one must be able to.
 	mayNotStart bool
@@ -94,6 +99,9 @@ func (r *round) live(ctx context.Context, m manner) (byItself bool, err error) {
 	var work sync.WaitGroup
 	if m.while != nil {
 		work.Go(func() { m.while(lctx) })
+	}
+	if m.hands != nil {
+		work.Go(func() { m.hands(lctx, l) })
 	}
 	r.load(lctx, &work, l, m)
 	select {
@@ -251,9 +259,14 @@ func (r *round) verdict(ctx context.Context, t *tally) error {
 		return err
 	}
 	judge(t, r.book, all, r.g.stage.PINSalt)
-	if v, err := r.g.up.Violations(ctx); err != nil {
+	v, err := r.g.up.Violations(ctx)
+	if err != nil {
 		return err
-	} else if len(v) > 0 {
+	}
+	if r.wrongClock {
+		v = slices.DeleteFunc(v, func(s string) bool { return strings.HasPrefix(s, "requestDateTime is ") })
+	}
+	if len(v) > 0 {
 		t.Wrong++
 		t.detail("the platforms saw %d broken rules, the first: %s", len(v), v[0])
 	}

@@ -57,6 +57,8 @@ type Config struct {
 	SecureCode    string `json:"secure_code"`
 	PINMax        int    `json:"pin_max"`
 
+	Clock string `json:"clock"` // a file with how far somebody has set the wall clock, for example -438000h; may be missing
+
 	CAFile string        `json:"ca_file"`
 	Call   time.Duration `json:"call"`   // one call at most
 	Quiet  time.Duration `json:"quiet"`  // "not there" counts only after this
@@ -67,6 +69,7 @@ type Config struct {
 const (
 	DoAsk    = "ask"    // for a new request, or again for one whose answer was not heard
 	DoSupply = "supply" // a one-time password
+	DoAct    = "act"    // by an operator
 )
 
 // Command is one line in.
@@ -77,6 +80,7 @@ type Command struct {
 	Fields    map[string]string `json:"fields,omitempty"`
 	ID        string            `json:"id,omitempty"`
 	Secret    []byte            `json:"secret,omitempty"` // PIN or one-time password
+	Act       string            `json:"act,omitempty"`    // cancel, inquire or retry
 }
 
 // What a booth says.
@@ -164,7 +168,7 @@ func run(ctx context.Context, cfg *Config, in io.Reader, o *outlet, log *slog.Lo
 			ReadBase: 50 * time.Millisecond, ReadMax: 300 * time.Millisecond,
 			Call: cfg.Call, Probe: time.Second, Drain: 2 * cfg.Call,
 		},
-		Behind: behind != "",
+		Behind: behind != "", Clock: cfg.clock(),
 		OnChange: func(r *txn.Request) {
 			e := eventOf(r)
 			e.Event = SaidChange
@@ -241,6 +245,33 @@ func obey(ctx context.Context, eng *txn.Engine, c Command, o *outlet) {
 	case DoSupply:
 		// What becomes of it is said by the request's next change.
 		_, _ = eng.Supply(ctx, c.ID, sec)
+	case DoAct:
+		// Likewise. Most are refused: it is late, or may have been sent.
+		o := txn.Order{ID: c.ID, Who: "operator", Why: "campaign"}
+		switch c.Act {
+		case txn.ActCancel:
+			_, _ = eng.Withdraw(ctx, o)
+		case txn.ActInquire:
+			_, _ = eng.Inquire(ctx, o)
+		case txn.ActRetry:
+			_, _ = eng.Retry(ctx, o)
+		}
+	}
+}
+
+// clock is the machine's, with its wall clock as somebody has set it.
+func (cfg *Config) clock() func() txn.Reading {
+	read := txn.MachineClock()
+	return func() txn.Reading {
+		r := read()
+		b, err := os.ReadFile(cfg.Clock)
+		if err != nil {
+			return r
+		}
+		if by, err := time.ParseDuration(string(b)); err == nil && by != 0 {
+			r.Wall, r.Kept = r.Wall.Add(by), false
+		}
+		return r
 	}
 }
 
