@@ -11,7 +11,6 @@ import (
 
 	"gardu/internal/admin"
 	"gardu/internal/keystore"
-	"gardu/internal/queue"
 )
 
 // renewed is what rotate, retire and destroy say they did.
@@ -80,7 +79,11 @@ func (a *app) printRenewed(r *renewed) error {
 	if a.json {
 		return a.printJSON(r)
 	}
-	_, err := fmt.Fprintf(a.out, "%s: generation %d is %s", r.Key, r.Generation, r.State)
+	what := fmt.Sprintf("generation %d", r.Generation)
+	if r.Generation == 0 { // a public half or a certificate
+		what = "it"
+	}
+	_, err := fmt.Fprintf(a.out, "%s: %s is %s", r.Key, what, r.State)
 	switch {
 	case err != nil:
 	case r.Fingerprint != "":
@@ -136,6 +139,10 @@ func (t *ceremony) rotate(ctx context.Context, base string, kind keystore.Kind) 
 		active = found[len(found)-1]
 	}
 	r := t.set.roleOf(base)
+	if w, ok := t.set.wrappedRole(base); ok && active.Class == classWrapped {
+		return nil, fmt.Errorf("%s is kept outside the token, where a key has no generations: when its provider has handed out the next one, remove %s and import that with 'gardu keys import %s %s --file FILE --remove'",
+			base, w.File, base, r.kind)
+	}
 	if r.given && active.Attributes["CKA_LOCAL"] != "yes" {
 		return nil, fmt.Errorf("%s was handed out by its provider, so its next generation is too: ask for it, then 'gardu keys import %s %s --next'", base, base, r.kind)
 	}
@@ -337,6 +344,9 @@ a public half or certificate that stands alone is named by its pkcs11: URI with 
 // destroy destroys keys after making sure that nothing needs them, asking, and
 // making sure again.
 func (a *app) destroy(ctx context.Context, t *ceremony, doomed []*keyRow, o *acting, act string) error {
+	if err := t.alone(ctx, doomed[0]); err != nil {
+		return err
+	}
 	var question strings.Builder
 	question.WriteString("This cannot be undone. To be destroyed:\n")
 	for _, k := range doomed {
@@ -380,81 +390,4 @@ func (a *app) destroy(ctx context.Context, t *ceremony, doomed []*keyRow, o *act
 		}
 	}
 	return nil
-}
-
-// needed refuses to destroy a key under which the journal still holds something.
-func (t *ceremony) needed(ctx context.Context, k *keyRow) error {
-	if !k.own() {
-		return nil
-	}
-	isFor := func(uri string) bool {
-		u, err := keystore.ParseURI(uri)
-		return err == nil && keystore.ParseName(u.Object).Base == k.Base
-	}
-	for _, w := range t.set.Wrapped {
-		if isFor(w.By) {
-			return fmt.Errorf("%s wraps the key %s, which stands in %s; import that key again under another one first", k.Name, w.Key, w.File)
-		}
-	}
-	if err := t.set.certified(k); err != nil {
-		return err
-	}
-	var names []string
-	var err error
-	switch {
-	case isFor(t.set.Journal.KEK):
-		names, err = t.journalKEKs(ctx)
-	case isFor(t.set.Journal.PINKEK):
-		names, err = t.secretKEKs(ctx, k)
-	default:
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("nothing was destroyed, since nobody can say what the journal still holds under %s: %w", k.Name, err)
-	}
-	for _, n := range names {
-		if u, err := keystore.ParseURI(n); err != nil || keystore.ParseName(u.Object).String() == k.Name {
-			return fmt.Errorf("nothing was destroyed: the journal still holds something under %s, which would be lost; "+
-				"rotate the key if that is not done, let the agent run for a minute so that the journal moves to the new one, and try again", k.Name)
-		}
-	}
-	return nil
-}
-
-// journalKEKs asks the running agent, or the journal's file where none runs.
-func (t *ceremony) journalKEKs(ctx context.Context) ([]string, error) {
-	var now keysInUse
-	err := admin.Ask(ctx, t.set.Admin.Socket, verbKeys, nil, &now)
-	if errors.Is(err, admin.ErrNotRunning) {
-		return queue.KEKs(t.set.Journal.Path)
-	}
-	if err == nil && now.Journal == nil {
-		err = errors.New("the agent runs and its journal is not open; let it come into service, or stop it")
-	}
-	return now.Journal, err
-}
-
-// secretKEKs are the keys of the token that PINs and one-time passwords need. A
-// running agent wraps by the newest from then on, and has filed what it was wrapping.
-func (t *ceremony) secretKEKs(ctx context.Context, k *keyRow) ([]string, error) {
-	var now keysInUse
-	err := admin.Ask(ctx, t.set.Admin.Socket, verbKeys, nil, &now)
-	switch {
-	case errors.Is(err, admin.ErrNotRunning):
-		return queue.SecretKEKs(t.set.Journal.KeyDir)
-	case err != nil:
-		return nil, fmt.Errorf("%w; stop the agent, then try again", err)
-	case now.Journal == nil: // and so nothing is being sealed
-		return queue.SecretKEKs(t.set.Journal.KeyDir)
-	case now.Secrets == nil:
-		return nil, errors.New("the agent that runs is of another version; restart it")
-	}
-	used := now.uses(k.Base)
-	switch {
-	case used == k.Name:
-		return nil, errors.New("the agent uses it for whatever PIN comes next; rotate the key, or stop the agent first")
-	case used == "" && now.Failed != "":
-		return nil, fmt.Errorf("the agent cannot tell which generation it uses: %s", now.Failed)
-	}
-	return now.Secrets, nil
 }

@@ -38,6 +38,31 @@ func (k *keyRow) check() string {
 	return k.KCV
 }
 
+// isFor says whether a URI of the configuration means this key, in any generation.
+func (k *keyRow) isFor(uri string) bool {
+	u, err := keystore.ParseURI(uri)
+	if err != nil {
+		return false
+	}
+	if len(u.ID) > 0 {
+		return string(u.ID) == string(k.ID)
+	}
+	return keystore.ParseName(u.Object).Base == k.Base
+}
+
+// isOne says whether a URI means this key and no other generation of it; one that
+// cannot be read might.
+func (k *keyRow) isOne(uri string) bool {
+	u, err := keystore.ParseURI(uri)
+	if err != nil {
+		return true
+	}
+	if len(u.ID) > 0 {
+		return string(u.ID) == string(k.ID)
+	}
+	return keystore.ParseName(u.Object).String() == k.Name
+}
+
 // uri names exactly this object.
 func (k *keyRow) uri() string { return k.URI() }
 

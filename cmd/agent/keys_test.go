@@ -103,3 +103,21 @@ func TestKindsOfOneFamily(t *testing.T) {
 	}
 	require.Error(t, knownKind("rsa-512"))
 }
+
+func TestWhichKeyAURIOfTheConfigurationMeans(t *testing.T) {
+	k := rowsOf("kek@g2")[0]
+	k.ID = []byte{1, 2}
+	for uri, want := range map[string][2]bool{
+		"pkcs11:object=kek":                 {true, false},
+		"pkcs11:object=kek;type=secret-key": {true, false},
+		"pkcs11:object=kek@g2":              {true, true},
+		"pkcs11:object=kek@g3":              {true, false},
+		"pkcs11:object=other":               {false, false},
+		"pkcs11:id=%01%02":                  {true, true},
+		"pkcs11:object=kek;id=%01%02":       {true, true},
+		"pkcs11:object=kek@g2;id=%01%03":    {false, false},
+		"nonsense":                          {false, true},
+	} {
+		require.Equal(t, want, [2]bool{k.isFor(uri), k.isOne(uri)}, uri)
+	}
+}

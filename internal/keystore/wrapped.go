@@ -111,6 +111,14 @@ const (
 
 func (f *wrappedFile) kind() Kind { return Kind(f.Kind) }
 
+func (f *wrappedFile) sealed() ([]byte, error) {
+	b, err := base64.StdEncoding.DecodeString(f.Wrapped)
+	if err != nil {
+		return nil, fmt.Errorf("%w: the file holds no wrapped key", ErrKeyGiven)
+	}
+	return b, nil
+}
+
 // wrappedAAD binds the wrapped bytes to what they are used as.
 func wrappedAAD(name string, kind Kind) []byte {
 	return []byte("gardu wrapped key\x00" + string(kind) + "\x00" + name)
@@ -168,9 +176,9 @@ func (h *held) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	sealed, err := base64.StdEncoding.DecodeString(f.Wrapped)
+	sealed, err := f.sealed()
 	if err != nil {
-		return h.fault(fmt.Errorf("%w: %s is no wrapped key", ErrKeyGiven, h.spec.File), "import the key again")
+		return h.fault(err, "import the key again")
 	}
 	value, err := h.by.Unwrap(ctx, sealed, wrappedAAD(h.base, f.kind()))
 	if err != nil {
@@ -392,6 +400,24 @@ func (h *held) describe(ctx context.Context) (KeyInfo, error) {
 	h.mu.RLock()
 	defer h.mu.RUnlock()
 	return h.info, nil
+}
+
+// WrappedBy names the generation of the wrapping key under which a wrapped key stands in
+// its file, without the token. ErrKeyNotFound where there is no file.
+func (s *Store) WrappedBy(name string) (string, error) {
+	h := s.held[name]
+	if h == nil {
+		return "", explain("use", name, configuration("the configuration does not name it as wrapped"))
+	}
+	f, err := h.readFile()
+	if err != nil {
+		return "", err
+	}
+	sealed, err := f.sealed()
+	if err != nil {
+		return "", h.fault(err, "import the key again")
+	}
+	return h.by.WrappedBy(sealed), nil
 }
 
 // DescribeWrapped unwraps a wrapped key and describes it; its name is the object= of
