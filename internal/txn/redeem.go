@@ -125,7 +125,7 @@ func (e *Engine) giveUp(ctx context.Context, id string) (*Request, error) {
 func (e *Engine) takePage(ctx context.Context, id string) (*Request, *entry, error) {
 	for {
 		r, en, err := e.take(ctx, id, func(en *entry) bool { return en.state == Pending && en.await == AwaitLink })
-		if !errors.Is(err, ErrTooLate) || !e.readingBack(id) {
+		if !errors.Is(err, ErrTooLate) || !e.onPage(id) {
 			return r, en, err
 		}
 		select {
@@ -136,11 +136,13 @@ func (e *Engine) takePage(ctx context.Context, id string) (*Request, *entry, err
 	}
 }
 
-func (e *Engine) readingBack(id string) bool {
+// onPage does not ask whether the request is still busy: who had it a moment ago may
+// just have let it go.
+func (e *Engine) onPage(id string) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	en := e.ix.open[id]
-	return en != nil && en.busy && en.state == Pending && en.await == AwaitLink
+	return en != nil && en.state == Pending && en.await == AwaitLink
 }
 
 // checkCode holds a code against its field. It may have any visible character:

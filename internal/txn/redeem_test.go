@@ -90,6 +90,29 @@ func TestRedeem(t *testing.T) {
 	}
 }
 
+// TestRedeemWaitsForItsTurn: whoever has the request at the moment, read-back or
+// another code, a code is too late only when the page is over.
+func TestRedeemWaitsForItsTurn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, p, r := pageBench(t, txn.Answer{Outcome: txn.WasRejected, HTTPStatus: 401})
+		const many, times = 16, 40
+		var all sync.WaitGroup
+		for range many {
+			all.Go(func() {
+				for range times {
+					if _, err := b.engine.Redeem(t.Context(), r.ID, code("no-such-code")); !errors.Is(err, txn.ErrCodeRefused) {
+						t.Errorf("a code on an open page: %v", err)
+					}
+				}
+			})
+		}
+		all.Wait()
+		require.Len(t, p.codes, many*times)
+		require.Equal(t, txn.Pending, b.get(r.ID).State)
+		b.halt()
+	})
+}
+
 func TestRedeemRefuses(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, p, r := pageBench(t, txn.Answer{Outcome: txn.HasSucceeded})
