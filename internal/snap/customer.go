@@ -114,7 +114,7 @@ func (c *customers) token(ctx context.Context, customer string) (*secret.Value, 
 		text("grantType", "refresh_token").secret("refreshToken", g.refresh.Bytes()))
 	switch {
 	case a.Outcome == txn.HasSucceeded:
-	case a.Outcome == txn.WasRejected:
+	case a.Outcome == txn.WasRejected && a.Reason == txn.ReasonRefused:
 		c.forget(ctx, customer)
 		return nil, bindAgain("the customer's refresh token was refused; the customer has to bind again")
 	case a.Outcome == txn.Unknown:
@@ -198,6 +198,9 @@ func (c *customers) redeem(ctx context.Context, customer string, code []byte) tx
 	defer end()
 	g, a := c.exchange(ctx, newBody(2*len(code)+128).
 		text("grantType", "authorization_code").secret("authCode", code))
+	if a.Outcome == txn.WasRejected && a.Reason != txn.ReasonRefused {
+		a.Outcome = txn.NotSent // it is our settings' fault: the code is as good as before
+	}
 	if a.Outcome != txn.HasSucceeded {
 		return a
 	}
@@ -236,8 +239,8 @@ func (c *customers) forget(ctx context.Context, customer string) {
 }
 
 // exchange makes one call of service 74. The outcome is HasSucceeded with a grant;
-// WasRejected, the code or refresh token is not taken; NotSent; or Unknown, it may
-// have been used up.
+// WasRejected, for ReasonRefused because the code or refresh token is not taken, else
+// because of our settings; NotSent; or Unknown, it may have been used up.
 func (c *customers) exchange(ctx context.Context, b *body) (*grant, txn.Answer) {
 	b.info().close()
 	defer b.wipe()
@@ -273,6 +276,11 @@ func (c *customers) exchange(ctx context.Context, b *body) (*grant, txn.Answer) 
 			r.Outcome, r.Reason = txn.Unknown, txn.ReasonServerError
 		}
 		return nil, r
+	case v.act == actSettings, v.reason == txn.ReasonNotAllowed:
+		// A no to the bank's client, which says nothing of the code or the token.
+		a.Outcome, a.Reason = txn.WasRejected, v.reason
+		a.Alarm = fmt.Sprintf("%s gives no customer token (%s): check customer_token_path, and ask whether the bank's client id may have them", c.name, orStatus(a.Code, reply.Status))
+		return nil, a
 	case v.act == actToken, v.act == actCustomer, v.outcome == txn.WasRejected:
 		a.Outcome, a.Reason = txn.WasRejected, txn.ReasonRefused
 		return nil, a

@@ -162,6 +162,8 @@ func TestRedeemOutcomes(t *testing.T) {
 		{"not found", 404, `{"responseCode":"4047401"}`, nil, txn.WasRejected, false},
 		{"signature", 401, `{"responseCode":"4017400"}`, nil, txn.NotSent, true},
 		{"throttled", 429, `{"responseCode":"4297400"}`, nil, txn.NotSent, false},
+		{"not open to us", 403, `{"responseCode":"4037401"}`, nil, txn.NotSent, false},
+		{"another path", 405, `{"responseCode":"4057400"}`, nil, txn.NotSent, false},
 		{"server error", 500, `{"responseCode":"5007400"}`, nil, txn.Unknown, false},
 		{"timeout", 504, `{"responseCode":"5047400"}`, nil, txn.Unknown, false},
 		{"unlisted", 418, `{"responseCode":"4187400"}`, nil, txn.Unknown, false},
@@ -292,6 +294,8 @@ func TestCustomerTokenRefreshFails(t *testing.T) {
 		{"broken off", 0, "", &wire.Error{Op: wire.OpReceive, Host: "h", Err: errors.New("x"), Sent: true}, txn.NotSent, txn.ReasonLinkDown, true},
 		{"server error", 500, `{"responseCode":"5007400"}`, nil, txn.NotSent, txn.ReasonLinkDown, true},
 		{"throttled", 429, `{}`, nil, txn.NotSent, txn.ReasonThrottled, true},
+		{"not open to us", 403, `{"responseCode":"4037401"}`, nil, txn.WasRejected, txn.ReasonNotAllowed, true},
+		{"another path", 405, `{"responseCode":"4057400"}`, nil, txn.WasRejected, txn.ReasonMisconfigured, true},
 		{"signature", 401, `{"responseCode":"4017400"}`, nil, txn.NotSent, txn.ReasonAuthRefused, true},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
@@ -309,6 +313,7 @@ func TestCustomerTokenRefreshFails(t *testing.T) {
 			require.Equal(t, tc.outcome, a.Outcome, "%+v", a)
 			require.Equal(t, tc.reason, a.Reason)
 			require.Equal(t, tc.kept, v.has())
+			require.Equal(t, tc.outcome == txn.WasRejected && tc.kept || tc.reason == txn.ReasonAuthRefused, a.Alarm != "", "an operator's to mend: %q", a.Alarm)
 			require.Empty(t, h.to("/pin/reset"), "the call itself was not sent")
 		})
 	}
