@@ -20,15 +20,16 @@ import (
 
 // showing is what the page tells a customer at one moment.
 type showing struct {
-	Session  string   `json:"session"`
-	State    ui.State `json:"state"`
-	Screen   string   `json:"screen"`
-	Tone     ui.Tone  `json:"tone"`
-	Title    string   `json:"title"`
-	Lines    []string `json:"lines"`
-	Commands []string `json:"commands"`
-	Busy     bool     `json:"busy"`
-	Code     string   `json:"code"`
+	Session  string            `json:"session"`
+	State    ui.State          `json:"state"`
+	Screen   string            `json:"screen"`
+	Tone     ui.Tone           `json:"tone"`
+	Title    string            `json:"title"`
+	Lines    []string          `json:"lines"`
+	Params   map[string]string `json:"params"` // what the page fills in for words in braces
+	Commands []string          `json:"commands"`
+	Busy     bool              `json:"busy"`
+	Code     string            `json:"code"`
 }
 
 func (s *showing) can(command string) bool {
