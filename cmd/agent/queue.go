@@ -601,8 +601,8 @@ func (a *app) confirm(o *order, r *row) error {
 	if o.As != "" {
 		what += " as " + string(o.As)
 	}
-	_, _ = fmt.Fprintf(a.err, "%s  %s  %s  %s %s, asked for %s\n%sThis cannot be undone. To %s, type yes: ",
-		r.Number, r.Operation, r.Customer, r.State, r.Reason, r.Created.Local().Format(time.DateTime), wrapped(r.Means, ""), what)
+	_, _ = fmt.Fprintf(a.err, "%s  %s  %s  %s, asked for %s\n%sThis cannot be undone. To %s, type yes: ",
+		r.Number, r.Operation, r.Customer, strings.TrimSpace(string(r.State)+" "+string(r.Reason)), r.Created.Local().Format(time.DateTime), wrapped(r.Means, ""), what)
 	answer, err := a.readLine()
 	if err != nil {
 		return err

@@ -26,7 +26,7 @@ func (a *app) withJournal(ctx context.Context, f func(*stopped) error) error {
 		log := slog.New(slog.NewTextHandler(a.err, &slog.HandlerOptions{Level: slog.LevelError}))
 		s := &stopped{ceremony: c, ag: newAgent(c.set, log)}
 		s.ag.keys, s.ag.audit = c.keys, c.audit
-		if _, err := os.Stat(c.set.Journal.Path); errors.Is(err, os.ErrNotExist) {
+		if neverMade(c.set.Journal.Path) {
 			return fmt.Errorf("there is no journal at %s yet; it is made when the agent starts for the first time", c.set.Journal.Path)
 		}
 		s.db, err = s.ag.openJournal(ctx)
@@ -45,6 +45,17 @@ func (a *app) withJournal(ctx context.Context, f func(*stopped) error) error {
 		}
 		return f(s)
 	})
+}
+
+// neverMade reports whether there is no journal and never was one. One that is gone
+// has left its witness, and opening it says so.
+func neverMade(path string) bool {
+	for _, p := range []string{path, path + ".witness"} {
+		if _, err := os.Lstat(p); !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 func (s *stopped) journal() *journal { return &journal{each: s.db.Each, explain: txn.Explain} }
