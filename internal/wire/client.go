@@ -97,6 +97,9 @@ func (c *Client) Connect(ctx context.Context, rawURL string) error {
 	if err != nil {
 		return err
 	}
+	if err := c.welcome(cn, addr); err != nil {
+		return err
+	}
 	c.put(addr, cn)
 	return nil
 }

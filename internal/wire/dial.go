@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 )
@@ -16,8 +17,10 @@ import (
 // conn is one TLS connection to one host, used by one exchange at a time.
 type conn struct {
 	*tls.Conn
-	raw  *rawConn
-	idle time.Time // since when unused
+	raw   *rawConn
+	idle  time.Time     // since when unused
+	took  time.Duration // the handshake
+	asked bool          // the platform wanted a client certificate
 }
 
 // rawConn is the TCP connection below TLS. While peeking, Read does not wait.
@@ -122,14 +125,53 @@ func (c *Client) handshake(ctx context.Context, tcp net.Conn, addr, name string)
 	raw := &rawConn{Conn: tcp}
 	conf := c.tls.Clone()
 	conf.ServerName = name
+	cn := &conn{raw: raw}
+	conf.GetClientCertificate = func(want *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+		cn.asked = true
+		for i := range c.tls.Certificates {
+			if want.SupportsCertificate(&c.tls.Certificates[i]) == nil {
+				return &c.tls.Certificates[i], nil
+			}
+		}
+		return new(tls.Certificate), nil // none; the platform says what it makes of that
+	}
 	t := tls.Client(raw, conf)
+	began := time.Now()
 	hctx, cancel := context.WithTimeout(ctx, time.Duration(c.opt.TLSTimeout))
 	defer cancel()
 	if err := t.HandshakeContext(hctx); err != nil {
 		_ = tcp.Close()
+		if cn.asked && hctx.Err() == nil {
+			return nil, refusedError(addr, err)
+		}
 		return nil, tlsError(addr, orContext(hctx, err))
 	}
-	return &conn{Conn: t, raw: raw}, nil
+	cn.Conn, cn.took = t, time.Since(began)
+	return cn, nil
+}
+
+// refusalTime is the least that a platform is given to refuse a client certificate.
+const refusalTime = 500 * time.Millisecond
+
+// welcome waits whether the platform refuses the client certificate that it asked
+// for. With TLS 1.3 it does so after the handshake is over for this side: whoever only
+// looks at the link would find it whole. An exchange does not wait for that; its
+// answer is the refusal. A connection that is not welcome is closed.
+func (c *Client) welcome(cn *conn, addr string) error {
+	if !cn.asked || cn.ConnectionState().Version < tls.VersionTLS13 {
+		return nil
+	}
+	// What crypto/tls reads until then is a session ticket at most.
+	if err := cn.SetReadDeadline(time.Now().Add(min(max(refusalTime, 3*cn.took), time.Duration(c.opt.TLSTimeout)))); err != nil {
+		_ = cn.Close()
+		return tlsError(addr, err)
+	}
+	var b [1]byte
+	if _, err := cn.Read(b[:]); err != nil && !errors.Is(err, os.ErrDeadlineExceeded) {
+		_ = cn.Close()
+		return refusedError(addr, err)
+	}
+	return cn.SetReadDeadline(time.Time{})
 }
 
 // tunnel asks the proxy for a connection to addr.

@@ -106,6 +106,15 @@ func tlsError(host string, err error) *Error {
 	return e
 }
 
+// refusedError is tlsError of a platform that had asked for a client certificate.
+func refusedError(host string, err error) *Error {
+	e := tlsError(host, err)
+	if e.Hint == "" {
+		e.Hint = "the platform asks for a client certificate and ended the session; see that client_key and client_cert are set and its time is not over, and ask whether the platform knows its authority"
+	}
+	return e
+}
+
 // trustError is crypto/x509's error without the half sentence about a candidate that
 // it guesses at, which is longer than a line and names nobody who can be asked.
 type trustError struct {

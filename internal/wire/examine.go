@@ -92,6 +92,9 @@ func (c *Client) Examine(ctx context.Context, rawURL string) *Examination {
 	}
 	state := cn.ConnectionState()
 	x.TLS, x.Suite, x.Chain = tls.VersionName(state.Version), tls.CipherSuiteName(state.CipherSuite), state.PeerCertificates
+	if err := c.welcome(cn, addr); err != nil {
+		return x.fail(err)
+	}
 	_ = cn.Close()
 	return x
 }

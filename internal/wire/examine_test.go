@@ -74,3 +74,50 @@ func TestExamineSaysWhatDoesNotWork(t *testing.T) {
 		})
 	}
 }
+
+// TestALinkWhoseClientCertificateIsRefused: with TLS 1.3 the refusal comes after the
+// handshake, and neither a look at the link nor a probe may take it for whole.
+func TestALinkWhoseClientCertificateIsRefused(t *testing.T) {
+	ca, other := newAuthority(t), newAuthority(t)
+	pool := x509.NewCertPool()
+	pool.AddCert(ca.cert)
+	mine, stranger := ca.issue(t, nil), other.issue(t, nil)
+	old := ca.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
+	for _, version := range []uint16{tls.VersionTLS13, tls.VersionTLS12} {
+		for name, tt := range map[string]struct {
+			shown *tls.Certificate
+			taken bool
+		}{
+			"the right one":      {&mine, true},
+			"none":               {nil, false},
+			"of other authority": {&stranger, false},
+			"ended":              {&old, false},
+		} {
+			t.Run(tls.VersionName(version)+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := serve(t, &tls.Config{
+					MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{ca.issue(t, nil)},
+					ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
+				}, keepAlive)
+				c := client(t, Options{CAFile: ca.file, MinTLS: "1.2", Certificate: tt.shown})
+				x, err := c.Examine(t.Context(), s.url()), c.Connect(t.Context(), s.url())
+				if tt.taken {
+					require.NoError(t, x.Err)
+					require.NoError(t, err)
+					_, err = c.Do(t.Context(), Request{Method: "POST", URL: s.url()})
+					require.NoError(t, err, "over the connection of the probe")
+					require.EqualValues(t, 2, s.accepted.Load())
+					return
+				}
+				for _, err := range []error{x.Err, err} {
+					e := failure(t, err)
+					require.Equal(t, OpTLS, e.Op)
+					require.False(t, e.Sent)
+					require.Contains(t, e.Error(), "client_cert")
+				}
+				require.Equal(t, OpTLS, x.Failed)
+				require.Zero(t, s.requests.Load())
+			})
+		}
+	}
+}
