@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"regexp"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -19,7 +20,8 @@ import (
 func FuzzSettings(f *testing.F) {
 	text, err := os.ReadFile(sample)
 	require.NoError(f, err)
-	f.Add(text)
+	// Without its comments, which are four fifths of it and nothing to the decoder.
+	f.Add(regexp.MustCompile(`(?m)^\s*#.*\n|^\n`).ReplaceAll(text, nil))
 	for _, seed := range []string{
 		"", "[kiosk]\nnumber = 1\n", "finpay = 1\n", "[finpay]\nreset_pin = 7\n", "[prepaid]\nreject_codes = { 7 = \"refused\" }\n",
 		"[prepaid]\nsuccess_codes = [1]\n", "[netzme.tls]\ndial_timeout = 5\n", "kiosk = []\n", "[[finpay]]\n", "[token]\nenvironment = [\"A\"]\n",
