@@ -138,7 +138,7 @@ func (b *bench) rpm(ctx context.Context) (string, error) {
 	if err := has("the machine", out, enabled+"gardu "+b.old+" ", "root 755\ngardu 750\nroot 755\n"); err != nil {
 		return "", err
 	}
-	listed, err := b.c.sh(ctx, "rpm -ql gardu | sort; echo; dpkg-deb --fsys-tarfile "+visitDir+"/old.deb | tar -t | grep -v '/$' | sed 's/^\\.//' | sort")
+	listed, err := b.c.sh(ctx, "rpm -qlv gardu | grep -v ^d | sed 's#.* /#/#' | sort; echo; dpkg-deb --fsys-tarfile "+visitDir+"/old.deb | tar -t | grep -v '/$' | sed 's/^\\.//' | sort")
 	if err != nil {
 		return "", err
 	}
@@ -155,13 +155,13 @@ func (b *bench) rpm(ctx context.Context) (string, error) {
 	if err := has("the upgraded machine", out, enabled+"gardu "+b.new+" "); err != nil {
 		return "", err
 	}
-	if said, err = b.c.sh(ctx, "rpm -e --nodeps gardu 2>&1; systemctl list-unit-files --no-legend 'gardu*'; ls -d /usr/lib/gardu /opt/gardu /run/gardu 2>/dev/null; true"); err != nil {
+	if said, err = b.c.sh(ctx, "rpm -e --nodeps gardu 2>&1; systemctl list-unit-files --no-legend 'gardu*'; ls -d /usr/lib/gardu /usr/share/doc/gardu /opt/gardu /run/gardu 2>/dev/null; true"); err != nil {
 		return "", err
 	}
 	if err := has("rpm -e", said, "gardu: removed."); err != nil {
 		return "", err
 	}
-	if strings.Contains(said, "gardu.service") || strings.Contains(said, "/usr/lib/gardu\n") {
+	if strings.Contains(said, "gardu.service") || strings.Contains(said, "gardu\n/") || strings.HasSuffix(strings.TrimSpace(said), "/gardu") {
 		return "", errors.New("the erased package left: " + said)
 	}
 	return fmt.Sprintf("%d files, the deb's", strings.Count(fromRPM, "\n")+1), nil
