@@ -184,6 +184,10 @@ func (t *ceremony) rotate(ctx context.Context, base string, kind keystore.Kind) 
 	done := &renewed{Key: base, Generation: n.Number, State: keystore.StateActive, Fingerprint: info.Fingerprint(), KCV: info.KCV}
 	if n.Pending {
 		done.State = keystore.StatePending
+		if r.kind == keystore.KindECP256 {
+			done.Next = fmt.Sprintf("have a certificate issued for what 'gardu keys csr %s --subject CN=…' prints; at the agreed time 'gardu keys rotate %s --activate', put it in the place of the old one, and restart gardu", n.String(), base)
+			return done, nil
+		}
 		done.Next = fmt.Sprintf("give what 'gardu keys show %s' prints to whoever checks its signatures; when they have it, 'gardu keys rotate %s --activate'", n.String(), base)
 		return done, nil
 	}
@@ -223,7 +227,11 @@ func (a *app) activate(ctx context.Context, t *ceremony, base string, o *acting)
 	}
 	n := keystore.ParseName(k.Label)
 	n.Pending = false
-	return t.relabel(ctx, "key.activate", k, n, keystore.StateActive, fmt.Sprintf("'gardu keys retire %s' after the overlap that the provider agreed to", base))
+	next := fmt.Sprintf("'gardu keys retire %s' after the overlap that the provider agreed to", base)
+	if t.set.roleOf(base).kind == keystore.KindECP256 {
+		next = "put its certificate in the place of the old one and restart gardu, which uses the old one until then; and " + next
+	}
+	return t.relabel(ctx, "key.activate", k, n, keystore.StateActive, next)
 }
 
 // takeBack makes the newest generation pending again.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"gardu/internal/admin"
 	"gardu/internal/keystore"
@@ -57,6 +58,9 @@ func (t *ceremony) needed(ctx context.Context, k *keyRow) error {
 	if err := t.set.certified(k); err != nil {
 		return err
 	}
+	if err := t.shown(ctx, k); err != nil {
+		return err
+	}
 	var names []string
 	var err error
 	switch {
@@ -68,7 +72,7 @@ func (t *ceremony) needed(ctx context.Context, k *keyRow) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("nothing was destroyed, since nobody can say what the journal still holds under %s: %w", k.Name, err)
+		return fmt.Errorf("nothing was destroyed, since the journal may need %s: %w", k.Name, err)
 	}
 	for _, n := range names {
 		if k.isOne(n) {
@@ -115,4 +119,24 @@ func (t *ceremony) secretKEKs(ctx context.Context, k *keyRow) ([]string, error) 
 		return nil, fmt.Errorf("the agent cannot tell which generation it uses: %s", now.Failed)
 	}
 	return now.Secrets, nil
+}
+
+// shown refuses to destroy a key whose certificate the running agent has read: it goes on
+// with that until it is restarted, whatever stands in the file by now.
+func (t *ceremony) shown(ctx context.Context, k *keyRow) error {
+	if r := t.set.roleOf(k.Base); r.kind != keystore.KindECP256 {
+		return nil
+	}
+	var now keysInUse
+	err := admin.Ask(ctx, t.set.Admin.Socket, verbKeys, nil, &now)
+	if errors.Is(err, admin.ErrNotRunning) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("nothing was destroyed, since the agent does not say which certificate it uses: %w", err)
+	}
+	if slices.Contains(now.Shown, k.Fingerprint) {
+		return fmt.Errorf("nothing was destroyed: the agent that runs uses the certificate of %s; restart gardu, so that it reads the one of another generation, and try again", k.Name)
+	}
+	return nil
 }

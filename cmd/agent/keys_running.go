@@ -23,6 +23,7 @@ type keysInUse struct {
 	Keys    map[string]string `json:"keys"`    // by the name that the configuration gives, the generation in use
 	Journal []string          `json:"journal"` // what the journal still needs; nil where it is not open
 	Secrets []string          `json:"secrets"` // what PINs and one-time passwords still need; likewise
+	Shown   []string          `json:"shown"`   // fingerprints of the keys whose certificates providers are shown
 	Failed  string            `json:"failed,omitempty"`
 }
 
@@ -86,6 +87,7 @@ func (ag *agent) keysVerb(verbs map[string]admin.Verb) map[string]admin.Verb {
 		now.Keys = keys
 		ag.mu.Lock()
 		db := ag.journal
+		now.Shown = slices.Clone(ag.shown)
 		ag.mu.Unlock()
 		if db == nil {
 			return now, nil

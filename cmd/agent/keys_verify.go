@@ -191,8 +191,9 @@ func suits(kind, have keystore.Kind) bool {
 		return sameFamily(have, kind) || sameFamily(have, keystore.KindRSA2048)
 	case keystore.KindAES256:
 		return have == kind || sameFamily(have, keystore.KindRSA3072Unwrap)
+	default:
+		return have == kind
 	}
-	return have == kind
 }
 
 // mustSuit refuses to make a key of a kind that the role of its name cannot use.

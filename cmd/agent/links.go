@@ -1,12 +1,14 @@
 package main
 
 import (
-	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/pem"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"gardu/internal/keystore"
@@ -63,12 +65,23 @@ func (ag *agent) options(ctx context.Context, name string, l *linkSettings) (wir
 	if o.Certificate, err = key.Certificate(ctx, chain, now); err != nil {
 		return o, err
 	}
+	ag.mu.Lock()
+	if f := fingerprint(o.Certificate.Leaf); !slices.Contains(ag.shown, f) {
+		ag.shown = append(ag.shown, f)
+	}
+	ag.mu.Unlock()
 	if days := keystore.DaysLeft(o.Certificate.Leaf, now); days < certificateDays {
 		ag.log.Warn("client certificate ends soon", "provider", name, "until", o.Certificate.Leaf.NotAfter.Format(time.DateOnly), "days_left", days)
 	} else {
 		ag.log.Info("client certificate", "provider", name, "until", o.Certificate.Leaf.NotAfter.Format(time.DateOnly), "days_left", days)
 	}
 	return o, nil
+}
+
+// fingerprint is that of a certificate's key, as keys have it.
+func fingerprint(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
 }
 
 // certified refuses to destroy a key whose certificate is the one that a provider is
@@ -88,7 +101,7 @@ func (s *settings) certified(k *keyRow) error {
 		if block == nil {
 			continue
 		}
-		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil && bytes.Equal(leaf.RawSubjectPublicKeyInfo, k.Public) {
+		if leaf, err := x509.ParseCertificate(block.Bytes); err == nil && fingerprint(leaf) == k.Fingerprint {
 			return fmt.Errorf("nothing was destroyed: %s holds the certificate of %s, by which %s knows this kiosk; put the certificate of another generation there, restart gardu, and try again",
 				l.ClientCert, k.Name, p.name)
 		}

@@ -50,6 +50,7 @@ func TestTheClientCertificateOfALink(t *testing.T) {
 	o, err := ag.options(t.Context(), "finpay", l)
 	require.NoError(t, err)
 	require.NotNil(t, o.Certificate)
+	require.Equal(t, []string{info.Fingerprint()}, ag.shown)
 	require.Contains(t, log.String(), "level=INFO")
 	require.Contains(t, log.String(), "days_left=100")
 
@@ -88,7 +89,8 @@ func TestAKeyWithItsCertificateInUseStays(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, os.WriteFile(file, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert}), 0o600))
 		n := keystore.ParseName(label)
-		return &keyRow{KeyInfo: keystore.KeyInfo{Label: label, Class: "private", Public: der}, Name: n.String(), Base: n.Base}
+		info := keystore.KeyInfo{Label: label, Class: "private", Public: der}
+		return &keyRow{KeyInfo: info, Name: n.String(), Base: n.Base, Fingerprint: info.Fingerprint()}
 	}
 	newer := row("finpay-tls@g2")
 	older := row("finpay-tls")

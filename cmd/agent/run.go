@@ -68,6 +68,7 @@ type agent struct {
 	engine  *txn.Engine
 	journal *queue.DB // nil while it is not open
 	moved   string    // which move of the journal's keys was tried last
+	shown   []string  // fingerprints of the keys whose certificates were read since the start
 	health  ui.Health // as last said to the screen
 }
 
