@@ -23,12 +23,18 @@ import (
 )
 
 // startSandbox plays Finpay and the prepaid platform for a kiosk whose public key is
-// in a file: sandbox PUBLIC.PEM. It sets FINPAY, PREPAID and CA.
+// in a file: sandbox PUBLIC.PEM [CLIENT-CA.PEM]. With the second file only clients
+// with a certificate from there get in. It sets FINPAY, PREPAID and CA.
 func startSandbox(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: sandbox PUBLIC.PEM")
+	if neg || len(args) < 1 || len(args) > 2 {
+		ts.Fatalf("usage: sandbox PUBLIC.PEM [CLIENT-CA.PEM]")
+	}
+	clients := ""
+	if len(args) == 2 {
+		clients = ts.MkAbs(args[1])
 	}
 	s, err := upstream.New(upstream.Config{
+		TLS: upstream.TLSConfig{ClientCAFile: clients},
 		Finpay: &upstream.FinpayConfig{MerchantID: "m", AnyCustomer: true, Page: "tls", SNAPConfig: upstream.SNAPConfig{
 			Partners: []upstream.Partner{{ClientID: "c", ClientSecret: "myclientsecret-of-24-byt", PublicKey: ts.ReadFile(args[0])}},
 		}},

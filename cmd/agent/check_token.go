@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
+	"fmt"
 	"log/slog"
 	"slices"
+	"time"
 
 	"gardu/internal/keystore"
 	"gardu/internal/txn"
@@ -86,7 +89,12 @@ func (p *preflight) build(ctx context.Context, ag *agent, one provider) builtPro
 		b.why = "its settings cannot be used"
 		return b
 	}
-	b.client, _ = ag.client(ctx, one.name, l) // its error is build's too
+	if o, err := ag.options(ctx, one.name, l); err == nil { // its error is build's too
+		b.client, _ = wire.New(o)
+		if o.Certificate != nil {
+			p.ownCertificate(one.name, o.Certificate.Leaf)
+		}
+	}
 	built, policies, err := one.build(ctx, ag)
 	switch {
 	case err == nil:
@@ -111,6 +119,18 @@ func (p *preflight) build(ctx context.Context, ag *agent, one provider) builtPro
 		p.warn(what, "off: "+pol.Why, "")
 	}
 	return b
+}
+
+// ownCertificate says how long the kiosk's own certificate lives. One that is over is
+// build's error.
+func (p *preflight) ownCertificate(name string, leaf *x509.Certificate) {
+	what, left := "client certificate "+name, keystore.DaysLeft(leaf, time.Now())
+	text := fmt.Sprintf("%q is valid until %s, %d days left", leaf.Subject.CommonName, leaf.NotAfter.Format(time.DateOnly), left)
+	if left < certificateDays {
+		p.warn(what, text, "have it issued anew ('gardu keys csr') and put it in the place of "+name+".tls.client_cert")
+		return
+	}
+	p.ok(what, "%s", text)
 }
 
 // settings says what is wrong with a provider's [….tls], and reports whether nothing is.
