@@ -45,9 +45,13 @@ func atPoint(r *round, _ int) manner {
 }
 
 func failing(r *round, _ int) manner {
-	call := []string{"fdatasync", "fdatasync", "pwrite64"}[r.dice.IntN(3)]
+	// fdatasync is the journal's, fsync that of folders, the witness and the audit record.
+	call, first := []string{"fdatasync", "fdatasync", "pwrite64", "fsync"}[r.dice.IntN(4)], 3+r.dice.IntN(30)
+	if call == "fsync" {
+		first = 1 + r.dice.IntN(3) // there are few
+	}
 	return manner{
-		wrap: strace(fmt.Sprintf("%s:error=EIO:when=%d+%d", call, 3+r.dice.IntN(8), 2+r.dice.IntN(6))),
+		wrap: strace(fmt.Sprintf("%s:error=EIO:when=%d+%d", call, first, 2+r.dice.IntN(30))),
 		ask:  40, least: 300 * time.Millisecond, most: 2 * time.Second, mayNotStart: true,
 	}
 }
