@@ -106,7 +106,7 @@ func (b *bench) ceremony(ctx context.Context) (string, error) {
 	}
 	// A version must work for longer than systemd waits for its first word and for its
 	// signs of life, or one that gives none would be committed.
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	if _, err := b.c.in(ctx, "systemctl", "restart", "gardu.service"); err != nil {
@@ -281,6 +281,12 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 	if err := in.Close(); err != nil { // the customer leaves, and the page with them
 		return "", err
 	}
+	if err := b.idle(ctx); err != nil {
+		return "", err
+	}
+	if err := b.ask(ctx); err != nil { // the timer's next time
+		return "", err
+	}
 	if err := b.runs(ctx, 4*time.Minute, version); err != nil {
 		return "", err
 	}
@@ -435,7 +441,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 	if err := b.pub.copyTo(b.c.path(visitDir + "/usb/gardu")); err != nil {
 		return "", err
 	}
-	if err := b.setUpdate("settle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	if err := b.setUpdate("settle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	if s, err := b.status(ctx); err != nil || s.Reason.Code != "not_configured" {
@@ -450,7 +456,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 }
 
 func (b *bench) byHand(ctx context.Context) (string, error) {
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"2m\"\n"); err != nil {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	before, version := b.now, "2.1.107"
