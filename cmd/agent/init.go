@@ -24,8 +24,8 @@ type role struct {
 
 func (s *settings) roles() []role {
 	all := []role{
-		{"journal-kek", s.Journal.KEK, keystore.KindAES256, false, s.Journal.KEKMechanism},
-		{"journal-pin-kek", s.Journal.PINKEK, keystore.KindAES256, false, s.Journal.PINKEKMechanism},
+		{"journal-kek", s.Journal.KEK, wrappingKind(s.Journal.KEK), false, s.Journal.KEKMechanism},
+		{"journal-pin-kek", s.Journal.PINKEK, wrappingKind(s.Journal.PINKEK), false, s.Journal.PINKEKMechanism},
 	}
 	for _, p := range s.providers {
 		all = append(all, p.roles()...)
@@ -33,14 +33,20 @@ func (s *settings) roles() []role {
 	return all
 }
 
+// wrappingKind is what a key that wraps is made as: RSA where its URI says
+// type=private, for tokens without AES-GCM.
+func wrappingKind(uri string) keystore.Kind {
+	if u, err := keystore.ParseURI(uri); err == nil && u.Type == "private" {
+		return keystore.KindRSA3072Unwrap
+	}
+	return keystore.KindAES256
+}
+
 // wrappers are the token's keys under which the configuration keeps other keys.
 func (s *settings) wrappers() []role {
 	var all []role
 	for _, w := range s.Wrapped {
-		r := role{name: "wrapping", uri: w.By, kind: keystore.KindAES256}
-		if u, err := keystore.ParseURI(w.By); err == nil && u.Type == "private" {
-			r.kind = keystore.KindRSA3072Unwrap
-		}
+		r := role{name: "wrapping", uri: w.By, kind: wrappingKind(w.By)}
 		if !slices.ContainsFunc(all, func(o role) bool { return o.uri == r.uri }) {
 			all = append(all, r)
 		}

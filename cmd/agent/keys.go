@@ -197,6 +197,8 @@ func safety(k *keystore.KeyInfo) string {
 		return "READABLE"
 	case at["CKA_NEVER_EXTRACTABLE"] == "yes" && at["CKA_LOCAL"] == "yes":
 		return "made in token"
+	case at["CKA_NEVER_EXTRACTABLE"] == "yes" && at["CKA_ALWAYS_SENSITIVE"] == "yes":
+		return "origin not told" // NSS, also of what it has made itself
 	}
 	return "imported"
 }

@@ -121,3 +121,25 @@ func TestWhichKeyAURIOfTheConfigurationMeans(t *testing.T) {
 		require.Equal(t, want, [2]bool{k.isFor(uri), k.isOne(uri)}, uri)
 	}
 }
+
+func TestWhatIsSaidOfAKeysOrigin(t *testing.T) {
+	for want, at := range map[string]map[string]string{
+		"made in token":   {"CKA_LOCAL": "yes", "CKA_NEVER_EXTRACTABLE": "yes", "CKA_ALWAYS_SENSITIVE": "yes"},
+		"origin not told": {"CKA_LOCAL": "no", "CKA_NEVER_EXTRACTABLE": "yes", "CKA_ALWAYS_SENSITIVE": "yes"},
+		"imported":        {"CKA_LOCAL": "no", "CKA_NEVER_EXTRACTABLE": "no", "CKA_ALWAYS_SENSITIVE": "no"},
+	} {
+		at["CKA_SENSITIVE"], at["CKA_EXTRACTABLE"] = "yes", "no"
+		require.Equal(t, want, safety(&keystore.KeyInfo{Class: "private", Attributes: at}))
+		at["CKA_EXTRACTABLE"] = "yes"
+		require.Equal(t, "READABLE", safety(&keystore.KeyInfo{Class: "private", Attributes: at}))
+	}
+}
+
+func TestAJournalsKeyIsMadeAsItsURISays(t *testing.T) {
+	s := defaultSettings()
+	s.Journal.KEK = "pkcs11:object=journal-kek;type=private"
+	require.Equal(t, keystore.KindRSA3072Unwrap, s.roles()[0].kind)
+	require.Equal(t, keystore.KindAES256, s.roles()[1].kind)
+	require.True(t, suits(keystore.KindRSA3072Unwrap, keystore.KindRSA4096Unwrap))
+	require.False(t, suits(keystore.KindRSA3072Unwrap, keystore.KindAES256))
+}

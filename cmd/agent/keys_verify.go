@@ -185,7 +185,7 @@ func fits(kind keystore.Kind, k *keystore.KeyInfo) bool {
 // suits is fits for a key that is still to be made.
 func suits(kind, have keystore.Kind) bool {
 	switch kind {
-	case keystore.KindRSA2048:
+	case keystore.KindRSA2048, keystore.KindRSA3072Unwrap:
 		return sameFamily(have, kind)
 	case keystore.KindECP256: // of TLS, which takes both
 		return sameFamily(have, kind) || sameFamily(have, keystore.KindRSA2048)

@@ -101,7 +101,7 @@ func (ag *agent) keyOf(r role) (prover, error) {
 		return once(ag.macs, r.uri, func(u string) (*keystore.MAC, error) { return ag.keys.MAC(u, allowed(r.mechanism)...) })
 	case keystore.KindAES192:
 		return once(ag.ciphers, r.uri, func(u string) (*keystore.Cipher, error) { return ag.keys.Cipher(u, 192) })
-	case keystore.KindAES256:
+	case keystore.KindAES256, keystore.KindRSA3072Unwrap:
 		return ag.wrapper(r.uri, r.mechanism)
 	default:
 		return ag.signer(r.uri, r.mechanism)

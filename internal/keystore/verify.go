@@ -64,7 +64,11 @@ func (s *Store) judge(v *protocol.Verdict) Report {
 	}
 	// What a token cannot say of an imported key is no fault, but it is said.
 	origin := "made in the token, and never was outside it"
-	if at["CKA_LOCAL"] != "yes" || at["CKA_NEVER_EXTRACTABLE"] != "yes" || at["CKA_ALWAYS_SENSITIVE"] != "yes" {
+	switch kept := at["CKA_NEVER_EXTRACTABLE"] == "yes" && at["CKA_ALWAYS_SENSITIVE"] == "yes"; {
+	case kept && at["CKA_LOCAL"] == "yes":
+	case kept: // some tokens say so of each key, some never say where one was made
+		origin = "the token does not say for certain whether it was made in it; the audit record does"
+	default:
 		origin = "imported: its value was outside this token"
 	}
 	r.add("origin", true, "%s (CKA_LOCAL %s, CKA_NEVER_EXTRACTABLE %s, CKA_ALWAYS_SENSITIVE %s)",
