@@ -143,6 +143,7 @@ type booth struct {
 	page   *page
 	log    *logs
 	dir    string
+	pin    string // what is entered for a new one
 
 	mu     sync.Mutex
 	latest map[string]*txn.Request // by id
@@ -155,14 +156,18 @@ type plan struct {
 	finpay  func(*snap.FinpayConfig)
 	netzme  func(*snap.NetzmeConfig)
 	policy  func(*txn.Policy)
-	retry   time.Duration // 0: what waits after a failure waits until the test lets it go on
+	pins    prepaid.PINSource // nil: the screen itself
+	retry   time.Duration     // 0: what waits after a failure waits until the test lets it go on
 }
 
 func newBooth(t *testing.T, pl plan) *booth {
 	t.Helper()
-	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}}
+	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}, pin: canaryPIN}
 	if pl.retry == 0 {
 		pl.retry = 5 * time.Minute
+	}
+	if pl.pins == nil {
+		pl.pins = prepaid.ScreenEntry{}
 	}
 	key := rsaKey()
 	partner := func(id string) upstream.SNAPConfig {
@@ -228,7 +233,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 	pc := prepaid.Default()
 	pc.BaseURL, pc.ClientID, pc.BankID, pc.Verification = "https://"+b.Addr(upstream.Prepaid), "2000", "7000", prepaid.VerifyByStaff
 	pre, err := prepaid.New(pc, prepaid.Secrets{APIKey: secret.Clone([]byte("api-key")), SecureCode: secret.Clone([]byte("secure-code"))},
-		blockCipher{block}, prepaid.ScreenEntry{}, client, log)
+		blockCipher{block}, pl.pins, client, log)
 	require.NoError(t, err)
 
 	var offers []txn.Offer
@@ -361,7 +366,7 @@ func (b *booth) ask(ctx context.Context, op txn.Operation, fields map[string]str
 			args map[string]string
 		}{
 			{"staff_code", map[string]string{"code": staffCode}},
-			{"submit_pin", map[string]string{"pin": canaryPIN}}, {"submit_pin", map[string]string{"pin": canaryPIN}},
+			{"submit_pin", map[string]string{"pin": b.pin}}, {"submit_pin", map[string]string{"pin": b.pin}},
 		}...)
 	}
 	for _, s := range steps {
