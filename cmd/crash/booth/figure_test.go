@@ -276,7 +276,7 @@ func waiting(db *queue.DB, p *txn.Policy, i int, phone string) *txn.Request {
 }
 
 // fill puts n requests into a journal, past the engine.
-func fill(t *testing.T, n int, make func(int) *txn.Request, db *queue.DB) {
+func fill(t *testing.T, n int, nth func(int) *txn.Request, db *queue.DB) {
 	t.Helper()
 	const producers = 64
 	errs := [producers]error{}
@@ -285,7 +285,7 @@ func fill(t *testing.T, n int, make func(int) *txn.Request, db *queue.DB) {
 	for w := range producers {
 		work.Go(func() {
 			for i := int(next.Add(1)) - 1; i < n && errs[w] == nil; i = int(next.Add(1)) - 1 {
-				errs[w] = db.Add(t.Context(), make(i), nil)
+				errs[w] = db.Add(t.Context(), nth(i), nil)
 			}
 		})
 	}
@@ -356,9 +356,9 @@ func TestFigureSizeAfterMillion(t *testing.T) {
 	offers := newPlatform(t, snap.Symmetric).offers()[:1]
 	offers[0].Provider = instant{}
 	var ahead atomic.Int64
-	real := txn.MachineClock()
+	machine := txn.MachineClock()
 	k := newKiosk(t, offers, func() txn.Reading {
-		r := real()
+		r := machine()
 		r.Wall, r.Up = r.Wall.Add(time.Duration(ahead.Load())), r.Up+time.Duration(ahead.Load())
 		return r
 	})
