@@ -126,7 +126,7 @@ func (t *token) unwrapRSA(sh pkcs11.SessionHandle, oaep []*pkcs11.Mechanism, tra
 		return nil, failed("C_UnwrapKey of the AES key", err)
 	}
 	defer func() { _ = t.ctx.DestroyObject(sh, between) }()
-	private, err := t.ctx.UnwrapKey(sh, []*pkcs11.Mechanism{pkcs11.NewMechanism(pkcs11.CKM_AES_KEY_WRAP_PAD, nil)}, between, m.Value,
+	private, err := t.ctx.UnwrapKey(sh, []*pkcs11.Mechanism{pkcs11.NewMechanism(t.wrapPadded(), nil)}, between, m.Value,
 		append(purpose(c, leanly),
 			pkcs11.NewAttribute(pkcs11.CKA_CLASS, pkcs11.CKO_PRIVATE_KEY),
 			pkcs11.NewAttribute(pkcs11.CKA_KEY_TYPE, pkcs11.CKK_RSA)))
@@ -150,6 +150,20 @@ func (t *token) unwrapRSA(sh pkcs11.SessionHandle, oaep []*pkcs11.Mechanism, tra
 		return made, failed("C_CreateObject of the public half", err)
 	}
 	return append(made, public), nil
+}
+
+// ckmAESKeyWrapKWP is CKM_AES_KEY_WRAP_KWP of PKCS#11 3.0: RFC 5649 and nothing else.
+const ckmAESKeyWrapKWP = 0x210B
+
+// wrapPadded is by what the token unwraps RFC 5649. Before version 3.0 this was
+// CKM_AES_KEY_WRAP_PAD, by which some tokens (NSS) mean RFC 3394 and a padding of their own.
+func (t *token) wrapPadded() uint {
+	for _, m := range t.info.Mechanisms {
+		if m.Type == ckmAESKeyWrapKWP && m.Flags&pkcs11.CKF_UNWRAP != 0 {
+			return ckmAESKeyWrapKWP
+		}
+	}
+	return pkcs11.CKM_AES_KEY_WRAP_PAD
 }
 
 // rehearseUnwrap has a transport key unwrap a secret that was made here, into a
