@@ -87,9 +87,12 @@ func (t *token) makeLean(attempt maker, cause error) (made []pkcs11.ObjectHandle
 
 // lean leaves out attributes that deny a use.
 func lean(template []*pkcs11.Attribute) []*pkcs11.Attribute {
-	return slices.DeleteFunc(template, func(a *pkcs11.Attribute) bool {
-		return len(a.Value) == 1 && a.Value[0] == 0 && a.Type != pkcs11.CKA_EXTRACTABLE
-	})
+	return slices.DeleteFunc(template, denies)
+}
+
+// denies says whether an attribute denies a use.
+func denies(a *pkcs11.Attribute) bool {
+	return len(a.Value) == 1 && a.Value[0] == 0 && a.Type != pkcs11.CKA_EXTRACTABLE
 }
 
 // undo destroys what was made, in a new session since the old one saw an error.

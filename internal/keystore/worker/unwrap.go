@@ -81,6 +81,9 @@ func (t *token) unwrapBy(mech protocol.Mechanism, transport *protocol.Key, m *pr
 		if err != nil && len(made) == 0 && because(err) == protocol.ReasonConfiguration {
 			made, err = t.makeLean(attempt, err)
 		}
+		if err == nil {
+			t.narrow(made[0], c)
+		}
 		return err
 	})
 	return made, err
@@ -150,6 +153,26 @@ func (t *token) unwrapRSA(sh pkcs11.SessionHandle, oaep []*pkcs11.Mechanism, tra
 		return made, failed("C_CreateObject of the public half", err)
 	}
 	return append(made, public), nil
+}
+
+// narrow takes from a new key the uses that the token gave it against the template (NSS
+// does to a private key that it unwraps), as far as the token lets go of them; what is
+// left, verify tells.
+func (t *token) narrow(h pkcs11.ObjectHandle, m *protocol.Create) {
+	for _, a := range purpose(m, false) {
+		if !denies(a) {
+			continue
+		}
+		_ = t.ceremony(func(sh pkcs11.SessionHandle) error {
+			if v, err := t.attribute(sh, h, a.Type); err != nil || len(v) != 1 || v[0] == 0 {
+				return err
+			}
+			if err := t.ctx.SetAttributeValue(sh, h, []*pkcs11.Attribute{a}); err != nil {
+				return failed("C_SetAttributeValue", err)
+			}
+			return nil
+		})
+	}
 }
 
 // ckmAESKeyWrapKWP is CKM_AES_KEY_WRAP_KWP of PKCS#11 3.0: RFC 5649 and nothing else.
