@@ -7,6 +7,7 @@ import { Draft } from './draft.js';
 import { Audio } from './audio.js';
 import { contrast, reach, resetPrefs } from './prefs.js';
 import { button, countdown, icon } from './parts.js';
+import { cornerTap } from './corner.js';
 import { footerCommands, view } from './screens.js';
 
 const staffAfter = 60_000; // ms of silence after which the page sends for staff
@@ -128,11 +129,11 @@ class App extends HTMLElement {
   }
 
   redraw() {
-    const { session, request, cooldown, health, network } = this.docs;
+    const { session, request, cooldown, health, network, operator } = this.docs;
     if (this.#gone) this.#drawOverlay();
     if (!session || this.#gone) return;
     const offers = session.state === 'ATTRACT' && network;
-    const now = JSON.stringify([session, request, cooldown, health, offers, this.draft, this.message, contrast.on, reach.on, this.audio.speaking]);
+    const now = JSON.stringify([session, request, cooldown, health, operator, offers, this.draft, this.message, contrast.on, reach.on, this.audio.speaking]);
     if (now !== this.#drawn) {
       this.#drawn = now;
       this.#draw();
@@ -325,6 +326,7 @@ class App extends HTMLElement {
     this.#touched = performance.now();
     this.#link.activity();
     this.audio.wake();
+    cornerTap(this, e);
     if (e.target.closest?.('button:not(:disabled)')) this.audio.tone('key');
   }
 

@@ -3,6 +3,7 @@
 
 import { h } from './dom.js';
 import { button, countdown, icon, keypad, operationIcon, qrCode } from './parts.js';
+import { operatorViews } from './operator.js';
 import { typed } from './draft.js';
 
 // The command that a screen's large button gives; what else is possible stands smaller.
@@ -11,7 +12,7 @@ const primary = {
 };
 
 // These stand in the footer of every screen that has them, with their signs.
-export const footerCommands = { back: 'back', edit: 'edit', stop: 'stop' };
+export const footerCommands = { back: 'back', edit: 'edit', stop: 'stop', op_exit: 'stop' };
 
 // These belong to the footer's tools and to the question over a screen.
 const ofOthers = ['lang', 'stay', 'operator'];
@@ -23,7 +24,7 @@ const signs = { ATTRACT: 'hand', HOME: 'hand', CONSENT: 'safe', IDENT: 'id', VER
  * Makes a control once per screen and meaning, and gives the same one again at
  * the next redraw: a key that is replaced between two fingers loses a touch.
  */
-function keep(app, name, depends, make) {
+export function keep(app, name, depends, make) {
   const key = JSON.stringify([app.docs.session.screen, app.words.lang, name, depends]);
   const had = app.kept.get(name);
   if (had?.key === key) return had.node;
@@ -45,11 +46,11 @@ const medal = (app) => {
   return sign && h('div', { class: 'medal' }, icon(sign, session.tone === 'working' ? 'spin' : ''));
 };
 
-const title = (app) => h('h1', { tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title, app.docs.session.params));
+export const title = (app) => h('h1', { tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title, app.docs.session.params));
 
-const lines = (app) => app.docs.session.lines.map((key) => h('p', {}, app.words.t(key, app.docs.session.params)));
+export const lines = (app) => app.docs.session.lines.map((key) => h('p', {}, app.words.t(key, app.docs.session.params)));
 
-const notice = (app) => {
+export const notice = (app) => {
   const { session } = app.docs;
   const key = app.message ?? session.notice;
   return key && h('p', { class: 'notice', role: 'alert' }, app.words.t(key));
@@ -71,7 +72,7 @@ function buttons(app) {
   return keep(app, 'buttons', [names, session.busy], () => h('div', { class: 'buttons' }, make(main, 'main'), names.filter((n) => n !== main).map((n) => make(n, 'side'))));
 }
 
-const fact = (label, value, cls = '') => value && h('div', { class: `fact ${cls}` }, h('dt', {}, label), h('dd', {}, value));
+export const fact = (label, value, cls = '') => value && h('div', { class: `fact ${cls}` }, h('dt', {}, label), h('dd', {}, value));
 
 /** The number and code that staff ask for. */
 function facts(app, ...more) {
@@ -341,4 +342,5 @@ const builders = {
   COOLDOWN: waiting,
   LIMIT: waiting,
   RECEIPT: receipt,
+  ...operatorViews,
 };
