@@ -43,8 +43,10 @@ type desk struct {
 	screens  int                      // connections in charge: 0, or 1, or 2 while one takes over
 	lostAt   time.Time                // since when there is none
 	timer    *time.Timer
-	draining bool // an operator had it take no new requests
-	visited  bool // there was an operator's visit, of which pages may have a document
+	relinked bool      // links or policies changed since they were published
+	linkedAt time.Time // when they were
+	draining bool      // an operator had it take no new requests
+	visited  bool      // there was an operator's visit, of which pages may have a document
 }
 
 // mail is what came from outside since the desk last looked.
@@ -218,7 +220,7 @@ func (d *desk) collect() {
 		d.health = *m.health
 	}
 	for name, l := range m.links {
-		d.links[name] = l
+		d.links[name], d.relinked = l, true
 	}
 	if m.request != nil && d.s.request != nil && m.request.ID == d.s.request.ID {
 		d.s.changes++
@@ -229,7 +231,7 @@ func (d *desk) collect() {
 
 // learn asks the engine what there is.
 func (d *desk) learn() {
-	d.policies, d.links = nil, map[string]txn.Link{}
+	d.policies, d.links, d.relinked = nil, map[string]txn.Link{}, true
 	if d.engine == nil {
 		return
 	}

@@ -137,9 +137,14 @@ func (d *desk) publish() {
 	docs := map[string]any{
 		topicSession:  d.sessionDoc(),
 		topicRequest:  d.requestDoc(),
-		topicNetwork:  d.networkDoc(),
 		topicCooldown: d.cooldownDoc(),
 		topicHealth:   d.healthDoc(),
+	}
+	// What links mean changes with their news, and with time by whole seconds: a request's
+	// way to the screen does not wait for it.
+	if now := time.Now(); d.relinked || now.Sub(d.linkedAt) >= time.Second || now.Before(d.linkedAt) {
+		docs[topicNetwork] = d.networkDoc()
+		d.relinked, d.linkedAt = false, now
 	}
 	if d.s.operator != nil || d.visited {
 		d.visited = true

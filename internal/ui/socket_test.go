@@ -237,7 +237,7 @@ func TestRestartIsAnnounced(t *testing.T) {
 // A client that reads slowly costs nothing but its cursor, and misses nothing
 // that still counts.
 func TestSlowReaderCostsNoMemory(t *testing.T) {
-	const changes = 50_000
+	const changes = 100_000
 	r := newRig(t, func(o *ui.Options) { o.Timeouts.Write = time.Minute }) // the reader pauses for as long as this machine needs
 	p := r.open()
 	id := p.toWorking(r.engine, txn.FinpayResetPIN)
