@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -49,11 +50,38 @@ func (ag *agent) openJournal(ctx context.Context) (*queue.DB, error) {
 		}
 		ag.keks = &journalKeys{kek{main}, kek{pins}}
 	}
-	return queue.Open(ctx, queue.Options{
+	o := queue.Options{
 		Path: j.Path, KeyDir: j.KeyDir, KEK: ag.keks.main, PINKEK: ag.keks.pins,
 		Kiosk: ag.set.Kiosk.Number, MaxItems: j.MaxRequests, Log: ag.log,
 		Stamp: func() []byte { return ag.audit.Head().Stamp() },
+	}
+	db, err := queue.Open(ctx, o)
+	if !errors.Is(err, queue.ErrDamaged) {
+		return db, err
+	}
+	if serr := ag.salvage(ctx, o, err); serr != nil {
+		return nil, serr
+	}
+	return queue.Open(ctx, o)
+}
+
+// salvage saves what can be read of a damaged journal, which is an alarm all the
+// same: what cannot be read may have been sent, and somebody has to find out.
+func (ag *agent) salvage(ctx context.Context, o queue.Options, cause error) error {
+	s, err := queue.Salvage(ctx, o)
+	if errors.Is(err, queue.ErrDamaged) {
+		return cause // nothing in it can be read; that one says what to do
+	}
+	if err != nil {
+		return err
+	}
+	ag.log.Error("operator alarm", "alarm", "the journal was damaged; what could be read is in a new one, and what may have been sent is in doubt; compare the damaged file's requests with the providers and look for a failing disk",
+		"damage", cause, "kept", s.Kept, "requests", s.Records, "unreadable", s.Broken, "stale", s.Stale)
+	_, err = ag.audit.Append(ctx, audit.Entry{
+		Act: "journal.salvage", Object: filepath.Base(s.Kept), Who: agentName, Sync: true,
+		Attrs: map[string]string{"requests": strconv.Itoa(s.Records), "unreadable": strconv.Itoa(s.Broken)},
 	})
+	return err
 }
 
 // openAudit opens the audit record where it is not open yet.

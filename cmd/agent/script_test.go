@@ -16,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"healthz": waitHealthz,
 			"replace": replaceInFile,
+			"zero":    zeroHead,
 			"sandbox": startSandbox,
 			"seed":    seedJournal,
 		},
@@ -194,4 +196,18 @@ func replaceInFile(ts *testscript.TestScript, neg bool, args []string) {
 		ts.Fatalf("%s does not hold %q", args[0], args[1])
 	}
 	ts.Check(os.WriteFile(path, n, 0o600)) //nolint:gosec // the script's own file
+}
+
+// zeroHead spoils the first bytes of a file: zero FILE BYTES.
+func zeroHead(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: zero FILE BYTES")
+	}
+	path := ts.MkAbs(args[0])
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	b, err := os.ReadFile(path) //nolint:gosec // the script's own file
+	ts.Check(err)
+	clear(b[:n])
+	ts.Check(os.WriteFile(path, b, 0o600)) //nolint:gosec // the script's own file
 }

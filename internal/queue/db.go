@@ -128,7 +128,7 @@ func (db *DB) start(ctx context.Context) (w *writer, err error) {
 	}
 	db.stamp = slices.Clone(st.stamp)
 	if st.behind {
-		db.behind = "it was put back from a copy, and that is not settled yet"
+		db.behind = "it was put back from a copy or salvaged from a damaged file, and that is not settled yet"
 	}
 	if why := wit.behind(db.id, &st); why != "" {
 		db.behind, st.behind = why, true
