@@ -453,7 +453,9 @@ func TestGrantOfHTTPDate(t *testing.T) {
 		if strings.HasSuffix(r.URL, "/b2b2c") {
 			return granting(&n)(r)
 		}
-		if stamp, err := time.Parse(time.RFC3339, r.Header["X-TIMESTAMP"][0]); err != nil || time.Until(stamp).Abs() > 5*time.Minute {
+		stamp, err := time.Parse(time.RFC3339, r.Header["X-TIMESTAMP"][0])
+		require.NoError(t, err)
+		if time.Until(stamp).Abs() > 5*time.Minute {
 			return &wire.Reply{Status: 401, Header: http.Header{"Date": {time.Now().UTC().Format(http.TimeFormat)}}, Body: []byte(`{"responseCode":"4017300"}`)}, nil
 		}
 		return reply(200, `{"responseCode":"2007300","accessToken":"`+testToken+`","expiresIn":"900"}`), nil
