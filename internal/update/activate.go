@@ -191,7 +191,7 @@ func (u *Updater) Back(ctx context.Context, to, who, why string, force bool) (st
 		return "", Reason{}, fmt.Errorf("%w: %w", ErrNoWayBack, err)
 	}
 	if !force {
-		if wait := u.mayInstall(ctx, How{Now: true}, to); wait.Code != "" {
+		if wait := u.mayInstall(ctx, How{Now: true}, to, func(Reason) {}); wait.Code != "" {
 			return to, wait, nil
 		}
 	}

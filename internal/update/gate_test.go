@@ -1,6 +1,7 @@
 package update_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -88,6 +89,44 @@ func TestWhatWaitedIsInstalledWithoutFetchingAgain(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "1.0.0", m.running)
 	require.Len(t, p.requests(), 2, "root and timestamp only")
+}
+
+// customers has one customer after the other, or a call under way, whenever it is
+// asked, and notes what status shows then.
+type customers struct {
+	*machine
+
+	busy  []string
+	shown []update.Reason
+}
+
+func (c *customers) Ask(ctx context.Context) (*update.Agent, error) {
+	rep, err := update.LastReport(c.paths)
+	if err == nil {
+		c.shown = append(c.shown, rep.Reason)
+	}
+	a, err := c.machine.Ask(ctx)
+	if len(c.busy) > 0 {
+		a.Busy, c.busy = c.busy[0], c.busy[1:]
+	}
+	return a, err
+}
+
+func TestStatusSaysWhatARunIsWaitingFor(t *testing.T) {
+	p, m := newPublisher(t), newMachine(t)
+	p.release("1.0.0", program(1, 30_000))
+	c := &customers{machine: m, busy: []string{update.CodeSession, update.CodeSession, update.CodeSending}}
+	o := m.options(p)
+	o.Host, o.IdleWait = c, time.Minute
+	rep, err := update.New(o).Run(t.Context(), update.How{})
+	require.NoError(t, err)
+	require.Equal(t, "1.0.0", m.running, "when it was over")
+	require.Equal(t, update.CodeUpToDate, rep.Reason.Code)
+	require.GreaterOrEqual(t, len(c.shown), 3)
+	require.Equal(t, update.CodeSession, c.shown[0].Code, "from the second time on")
+	require.Contains(t, c.shown[0].Text, "version 1.0.0 is ready and waits for the end of a customer's session")
+	require.Equal(t, update.CodeSession, c.shown[1].Code)
+	require.Equal(t, update.CodeSending, c.shown[2].Code)
 }
 
 // An agent that does not run holds nothing back: the release may be what mends it.

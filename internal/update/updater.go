@@ -131,19 +131,24 @@ func (u *Updater) Run(ctx context.Context, how How) (Report, error) {
 	if err != nil {
 		rep.Reason, rep.Failed = reasonOf(err), true
 	}
-	b, jerr := json.MarshalIndent(rep, "", "  ")
-	if jerr == nil {
-		jerr = writeFile(u.o.Paths.status(), append(b, '\n'), 0o644)
-	}
-	if jerr != nil {
-		u.o.Log.Warn("update status not written", "error", jerr)
-	}
+	u.show(rep)
 	if err != nil {
 		u.o.Log.Error("update failed", "code", rep.Reason.Code, "error", err)
 	} else {
 		u.o.Log.Info("update looked for", "code", rep.Reason.Code, "reason", rep.Reason.Text)
 	}
 	return rep, err
+}
+
+// show writes what LastReport reads.
+func (u *Updater) show(rep Report) {
+	b, err := json.MarshalIndent(rep, "", "  ")
+	if err == nil {
+		err = writeFile(u.o.Paths.status(), append(b, '\n'), 0o644)
+	}
+	if err != nil {
+		u.o.Log.Warn("update status not written", "error", err)
+	}
 }
 
 // reasonOf gives an error its code.
@@ -218,7 +223,13 @@ func (u *Updater) run(ctx context.Context, how How, rep *Report) error {
 		return fmt.Errorf("%w: version %s: %w", errCheck, v, err)
 	}
 	rep.Ready = v
-	if rep.Reason = u.mayInstall(ctx, how, v); rep.Reason.Code != "" {
+	// A run may wait for minutes, and meanwhile the status says what for.
+	waits := func(why Reason) {
+		rep.Reason = why
+		rep.Requests, rep.Bytes = src.Count()
+		u.show(*rep)
+	}
+	if rep.Reason = u.mayInstall(ctx, how, v, waits); rep.Reason.Code != "" {
 		return nil
 	}
 	if err := u.activate(ctx, v, cur, how.Who); err != nil {
@@ -343,8 +354,10 @@ func (u *Updater) patched(ctx context.Context, src *Source, cur string, c Choice
 	return "", nil
 }
 
-// mayInstall waits a while for the moment to come. An empty code: it has.
-func (u *Updater) mayInstall(ctx context.Context, how How, v string) Reason {
+// mayInstall waits a while for the moment to come, and tells waits what for whenever
+// that changes. An empty code: it has come.
+func (u *Updater) mayInstall(ctx context.Context, how How, v string, waits func(Reason)) Reason {
+	told := Reason{}
 	for began := time.Now(); ; {
 		if !how.Now && !inWindow(u.o.Windows, u.o.Now().In(u.o.Zone)) {
 			return reasonf(CodeWindow, "version %s is ready and waits for the window %s", v, windowList(u.o.Windows))
@@ -369,6 +382,10 @@ func (u *Updater) mayInstall(ctx context.Context, how How, v string) Reason {
 		}
 		if how.Now || time.Since(began) >= u.o.IdleWait || ctx.Err() != nil {
 			return why
+		}
+		if why != told {
+			told = why
+			waits(why)
 		}
 		select {
 		case <-ctx.Done():
