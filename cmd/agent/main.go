@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -41,9 +42,10 @@ func main() {
 // app is what every command shares.
 type app struct {
 	config string
-	// Of tests: a folder that all paths of the updater lie below, and what stands in
-	// for systemctl.
+	// Of tests: a folder that all paths of the updater lie below, what stands in for
+	// systemctl, and how long a new version is watched below that folder.
 	prefix, manager string
+	trial           time.Duration
 
 	json bool
 	in   io.Reader
@@ -109,7 +111,8 @@ Exit codes: 0 done, 1 failed, 2 wrong usage, 3 the token, 4 the network.`,
 	root.PersistentFlags().StringVar(&a.config, "config", defaultConfig, "configuration `FILE`")
 	root.PersistentFlags().StringVar(&a.prefix, "prefix", "", "")
 	root.PersistentFlags().StringVar(&a.manager, "systemctl", "", "")
-	for _, name := range []string{"prefix", "systemctl"} {
+	root.PersistentFlags().DurationVar(&a.trial, "trial", 0, "")
+	for _, name := range []string{"prefix", "systemctl", "trial"} {
 		_ = root.PersistentFlags().MarkHidden(name)
 	}
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print data as JSON")

@@ -101,6 +101,8 @@ func TestWrongSettingsNameFileLineAndKey(t *testing.T) {
 		{"a repository in clear", `# repository = ""`, `repository = "http://updates.bank.example/"`, "update.repository", "is not https://host/path/"},
 		{"window", `# windows = []`, `windows = ["1-5"]`, "update.windows", "is not a time of day"},
 		{"zone of the windows", `# zone = ""                                  # of`, `zone = "Nowhere"  # of`, "update.zone", "unknown time zone"},
+		{"a trial shorter than the watchdog's time", `# settle = "1m" `, `settle = "29s" `, "update.settle", "is 29s, which is too short to see that a version hangs"},
+		{"no trial", `# settle = "1m" `, `settle = "0s" `, "update.settle", "is 0s"},
 		{"relative path", `path = "/var/lib/gardu/audit.log"`, `path = "audit.log"`, "audit.path", "is not an absolute path"},
 		{"same KEK", "object=journal-pin-kek", "object=journal-kek", "journal.pin_kek", "same key as journal.kek"},
 		{"bad URI", `kek = "pkcs11:object=journal-kek"`, `kek = "journal-kek"`, "journal.kek", ""},

@@ -76,6 +76,10 @@ func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 		}
 		repository = "file://" + from
 	}
+	settle := time.Duration(s.Settle)
+	if a.prefix != "" && a.trial > 0 {
+		settle = a.trial // nothing of this machine is installed, and a test does not wait
+	}
 	rec := a.recorderAt(v.Audit.Path, log)
 	o := update.Options{
 		Paths:  a.paths(),
@@ -83,7 +87,7 @@ func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 		Root:   s.RootFile, MaxAge: time.Duration(s.MaxAge), Built: sourceDate,
 		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(ctx, a.paths()),
 		Windows: s.windows(), Zone: s.location(), Held: s.HoldReason,
-		Settle: time.Duration(s.Settle), Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
+		Settle: settle, Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
 		Host: &updateHost{a, v.Admin.Socket}, Record: rec.record, Log: log,
 	}
 	return &updaterOf{update.New(o), rec}, nil
@@ -162,8 +166,12 @@ func (h *updateHost) Ask(ctx context.Context) (*update.Agent, error) {
 	return &got, nil
 }
 
-// Restart implements update.Host.
+// Restart implements update.Host. Whatever was started before, what is to be started
+// now has all its starts (StartLimitBurst), and is not refused for those of another.
 func (h *updateHost) Restart(ctx context.Context) error {
+	if err := h.a.systemctl(ctx, "reset-failed", unitName); err != nil {
+		_, _ = fmt.Fprintf(h.a.err, "gardu: %v\n", err)
+	}
 	return h.a.systemctl(ctx, "restart", unitName)
 }
 

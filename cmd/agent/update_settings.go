@@ -37,6 +37,12 @@ func defaultUpdate() updateSettings {
 	}
 }
 
+// shortestSettle is longer than a version that gives no first word (TimeoutStartSec
+// of gardu.service) or no sign of life (WatchdogSec) is left running by systemd, with
+// the time that ending it takes (TimeoutAbortSec): a shorter trial would commit one
+// that hangs.
+const shortestSettle = 30 * time.Second
+
 var channelForm = regexp.MustCompile(`^[a-z0-9-]{1,32}$`)
 
 func (s *updateSettings) check(bad func(key, problem, hint string) error) error {
@@ -74,6 +80,10 @@ func (s *updateSettings) check(bad func(key, problem, hint string) error) error 
 		if d.value < 0 {
 			return bad(d.key, "is negative", `give a duration such as "10m"`)
 		}
+	}
+	if time.Duration(s.Settle) < shortestSettle {
+		return bad("update.settle", fmt.Sprintf("is %s, which is too short to see that a version hangs", time.Duration(s.Settle)),
+			fmt.Sprintf("give at least %q; the watchdog needs that long", shortestSettle))
 	}
 	return nil
 }
