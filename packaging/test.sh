@@ -33,10 +33,11 @@ fi
 echo "· building the test, the sandbox and the versions"
 CGO_ENABLED=0 go build -o "$out/packagetest" ./cmd/packagetest
 CGO_ENABLED=0 go build -o "$out/sandbox" ./cmd/sandbox
+go run packaging/release/pack.go "$worker" "$out/token-worker.gz"
 
 # gardu FILE VERSION [broken.go]: this tree as a version, as release/build.sh links it.
 gardu() {
-	local files="\"$top/internal/keystore/embedded/token-worker\": \"$worker\""
+	local files="\"$top/internal/keystore/embedded/token-worker.gz\": \"$out/token-worker.gz\""
 	[ -z "${3:-}" ] || files+=", \"$top/cmd/agent/broken.go\": \"$3\""
 	printf '{"Replace": {%s}}\n' "$files" >"$out/overlay.json"
 	CGO_ENABLED=0 go build -trimpath -buildvcs=false -overlay "$out/overlay.json" -tags embedworker \

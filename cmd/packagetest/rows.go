@@ -18,7 +18,8 @@ type bench struct {
 	plan plan
 	old  string // the version that is installed first
 	new  string // the one it is upgraded to
-	now  string // the one that an update has brought
+	now  string // the one that an update has brought, or factory
+	from string // the folder of the package that is installed: old or new
 	pub  *publisher
 
 	before map[string]string // files before anything was installed
@@ -69,7 +70,7 @@ func test(ctx context.Context, only *regexp.Regexp, keep bool) error {
 	if err != nil {
 		return err
 	}
-	b := &bench{c: c}
+	b := &bench{c: c, now: "factory", from: "old"}
 	defer func() {
 		if keep {
 			c.cutPower()

@@ -507,6 +507,7 @@ func (b *bench) upgrade(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
+	b.from = "new"
 	out, err := b.c.sh(ctx, "gardu version; readlink /proc/$(systemctl show gardu.service -p MainPID --value)/exe; systemctl is-enabled gardu.service")
 	if err != nil {
 		return "", err

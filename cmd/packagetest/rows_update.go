@@ -83,7 +83,7 @@ func (b *bench) whole(ctx context.Context, version string) error {
 	exe := "/opt/gardu/versions/" + version + "/gardu"
 	from := filepath.Join(programs, version)
 	if version == "factory" {
-		exe, from = "/usr/lib/gardu/gardu", built+"/new.programs/gardu-linux-amd64"
+		exe, from = "/usr/lib/gardu/gardu", built+"/"+b.from+".programs/gardu-linux-amd64"
 	}
 	sum, err := sumOf(from)
 	if err != nil {
@@ -106,7 +106,7 @@ func (b *bench) ceremony(ctx context.Context) (string, error) {
 	}
 	// A version must work for longer than systemd waits for its first word and for its
 	// signs of life, or one that gives none would be committed.
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"30s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	if _, err := b.c.in(ctx, "systemctl", "restart", "gardu.service"); err != nil {
@@ -441,7 +441,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 	if err := b.pub.copyTo(b.c.path(visitDir + "/usb/gardu")); err != nil {
 		return "", err
 	}
-	if err := b.setUpdate("settle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
+	if err := b.setUpdate("settle = \"30s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	if s, err := b.status(ctx); err != nil || s.Reason.Code != "not_configured" {
@@ -456,7 +456,7 @@ func (b *bench) usb(ctx context.Context) (string, error) {
 }
 
 func (b *bench) byHand(ctx context.Context) (string, error) {
-	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"25s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
+	if err := b.setUpdate("repository = \"file://" + repoPath + "/\"\nsettle = \"30s\"\nwithin = \"90s\"\nwait_idle = \"20s\"\n"); err != nil {
 		return "", err
 	}
 	before, version := b.now, "2.1.107"
