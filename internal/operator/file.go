@@ -89,7 +89,8 @@ func Remove(path, id string) error {
 
 // replace writes the file at once, for the same owner and readers as before.
 func replace(path string, text []byte) error {
-	mode, uid, gid := os.FileMode(0o640), os.Geteuid(), -1
+	mode, uid := os.FileMode(0o640), os.Geteuid()
+	var gid int
 	var st unix.Stat_t
 	switch err := unix.Stat(path, &st); {
 	case err == nil:

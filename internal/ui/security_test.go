@@ -164,8 +164,8 @@ func TestTicketsAtTheDoor(t *testing.T) {
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const crowd = 1000
 	r := newRig(t, nil)
-	real := r.open()
-	real.at(ui.Attract)
+	kiosk := r.open()
+	kiosk.at(ui.Attract)
 	memory := func() (n int64) {
 		var m runtime.MemStats
 		runtime.GC()
