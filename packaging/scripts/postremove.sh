@@ -1,11 +1,23 @@
 #!/bin/sh
 # After files went. deb: remove | purge | upgrade …; rpm: how many versions stay.
 set -e
+
+# gone FOLDER…: a folder that is a disk of its own is emptied, since it cannot be removed.
+gone() {
+	for folder; do
+		if mountpoint -q "$folder"; then
+			find "$folder" -xdev -mindepth 1 -delete
+		else
+			rm -rf "$folder"
+		fi
+	done
+}
+
 case "$1" in
 remove | 0)
 	[ ! -d /run/systemd/system ] || systemctl daemon-reload
 	# Keys of PINs that were not sent: their requests end as expired. Programs that updates brought go with the program.
-	rm -rf /run/gardu /opt/gardu
+	gone /run/gardu /opt/gardu
 	rm -f /var/lib/gardu-update/state.json
 	[ ! -d /var/lib/gardu-update ] || touch /var/lib/gardu-update/removed
 	echo "gardu: removed. /etc/gardu (configuration, secrets), /var/lib/gardu (journal, audit record, software token), /var/lib/gardu-update (what updates may be trusted) and the users stay; a purge destroys them." >&2
@@ -31,7 +43,7 @@ gardu: the purge destroys
 It does not touch keys in a hardware token: take these away with the vendor's tool. It does not touch drop-ins of your
 own in /etc/systemd/system, nor logs.
 END
-	rm -rf /etc/gardu /var/lib/gardu /var/lib/gardu-update
+	gone /etc/gardu /var/lib/gardu /var/lib/gardu-update
 	! getent passwd gardu >/dev/null || userdel gardu 2>/dev/null || true
 	! getent group gardu >/dev/null || groupdel gardu 2>/dev/null || true
 	! getent group gardu-ops >/dev/null || groupdel gardu-ops 2>/dev/null || true
