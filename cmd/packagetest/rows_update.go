@@ -148,13 +148,18 @@ func (b *bench) ask(ctx context.Context) error {
 	return err
 }
 
-func (b *bench) offer(version string) error {
+// offer publishes a release when no run of the updater is under way any more: it
+// could see half of it, and asking for another one would do nothing.
+func (b *bench) offer(ctx context.Context, version string) error {
+	if err := b.idle(ctx); err != nil {
+		return err
+	}
 	return b.pub.release(version, filepath.Join(programs, version))
 }
 
 // good publishes a release and waits until it is committed, under a probe.
 func (b *bench) good(ctx context.Context, version string, most int) (string, error) {
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	said, err := b.under(ctx, most, func() error {
@@ -170,7 +175,7 @@ func (b *bench) good(ctx context.Context, version string, most int) (string, err
 // broken publishes a release that does not work and waits until the one before runs
 // again and the other is not tried any more.
 func (b *bench) broken(ctx context.Context, version string) (string, error) {
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	why := ""
@@ -252,7 +257,7 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the customer did not begin: %q %w", line, err)
 	}
 	const version = "2.1.103"
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	if err := b.ask(ctx); err != nil {
@@ -291,14 +296,14 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 		return "", err
 	}
 	b.now = version
-	return reason, nil
+	return reason, b.idle(ctx)
 }
 
 // cuts publishes one release and cuts the power at each step of its way, again and
 // again, until it has come through.
 func (b *bench) cuts(ctx context.Context) (string, error) {
 	before, version := b.now, "2.1.104"
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	opt, state := b.c.path("/opt/gardu"), b.c.path("/var/lib/gardu-update/state.json")
@@ -390,11 +395,14 @@ func soon(ctx context.Context, limit time.Duration, see func() bool) error {
 
 // diskFull puts the versions on a disk with five megabytes left.
 func (b *bench) diskFull(ctx context.Context) (string, error) {
+	if err := b.idle(ctx); err != nil {
+		return "", err
+	}
 	if _, err := b.c.sh(ctx, `size=$(du -sk /opt/gardu | cut -f1); cp -a /opt/gardu /opt/gardu.copy && mount -t tmpfs -o mode=0755,size=$((size + 5000))k tmpfs /opt/gardu && cp -a /opt/gardu.copy/. /opt/gardu/ && rm -rf /opt/gardu.copy`); err != nil {
 		return "", err
 	}
 	const version = "2.1.105"
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	var reason string
@@ -435,7 +443,7 @@ func (b *bench) diskFull(ctx context.Context) (string, error) {
 
 func (b *bench) usb(ctx context.Context) (string, error) {
 	const version = "2.1.106"
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	if err := b.pub.copyTo(b.c.path(visitDir + "/usb/gardu")); err != nil {
@@ -460,7 +468,7 @@ func (b *bench) byHand(ctx context.Context) (string, error) {
 		return "", err
 	}
 	before, version := b.now, "2.1.107"
-	if err := b.offer(version); err != nil {
+	if err := b.offer(ctx, version); err != nil {
 		return "", err
 	}
 	if _, err := b.c.in(ctx, "gardu", "update", "hold", "--reason", "the test"); err != nil {
