@@ -224,7 +224,7 @@ func (b *bench) torn(ctx context.Context) (string, error) {
 	}
 	said, err := b.under(ctx, 2, func() error {
 		// A program that runs cannot be cut, but be replaced by what is left of it.
-		if _, err := b.c.sh(ctx, "cd /opt/gardu/versions/2.1.102 && head -c 5000000 gardu >torn && chmod 755 torn && mv torn gardu && systemctl kill -s KILL gardu.service"); err != nil {
+		if _, err := b.c.sh(ctx, "cd /opt/gardu/versions/2.1.102 && head -c 5000000 gardu >torn && chmod 755 torn && mv torn gardu && kill -9 $(systemctl show gardu.service -p MainPID --value)"); err != nil {
 			return err
 		}
 		return b.runs(ctx, time.Minute, before)
