@@ -113,6 +113,9 @@ func TestRunRefusals(t *testing.T) {
 func TestOwnReading(t *testing.T) {
 	files := 0
 	err := filepath.WalkDir(".", func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && path == "answers" { // tests alone, which hold the agent against the sandbox
+			return fs.SkipDir
+		}
 		if err != nil || entry.IsDir() || !strings.HasSuffix(path, ".go") {
 			return err
 		}

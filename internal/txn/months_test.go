@@ -277,12 +277,14 @@ func TestLimitsCountTheSameAfterARestart(t *testing.T) {
 		b.platform.set(func(p *platform) { p.down = true })
 		for i := range 3 {
 			b.ask(txn.FinpayResetPIN, fmt.Sprint(i), alice)
+			synctest.Wait() // one that is being sent at this moment cannot be superseded
 		}
 		var limit *txn.LimitError
 		_, err := b.engine.Accept(t.Context(), ask(txn.FinpayResetPIN, "4", alice))
 		require.ErrorAs(t, err, &limit)
 		b.restart()
 		defer b.halt()
+		synctest.Wait()
 		_, err = b.engine.Accept(t.Context(), ask(txn.FinpayResetPIN, "5", alice))
 		require.ErrorAs(t, err, &limit, "what was superseded was asked for all the same")
 	})
