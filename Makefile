@@ -106,7 +106,7 @@ deps-e2e: deps ## Likewise, and a browser
 # Results that nothing has touched may come from Go's cache, but where CI is set every test runs.
 .PHONY: test
 test: go deps deps-node ## Run every test with the race detector (PKG=, TESTFLAGS=)
-	CGO_ENABLED=1 $(GO) test -race -timeout 5m $(if $(CI),-count=1) $(TESTFLAGS) $(PKG)
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(if $(CI),-count=1) $(TESTFLAGS) $(PKG)
 
 # The first run compiles Go's library anew: some minutes.
 .PHONY: test-erasing
