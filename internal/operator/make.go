@@ -40,8 +40,13 @@ func Make(id, issuer string) (*Made, error) {
 		e.Recovery = append(e.Recovery, hex.EncodeToString(sum[:]))
 		m.Recovery = append(m.Recovery, code[:recoveryLen/2]+"-"+code[recoveryLen/2:])
 	}
-	// Digits, Base32 and hexadecimal need no quoting.
-	m.Table = fmt.Sprintf("[[operator]]\nid = \"%s\"\nseed = \"%s\"\nrecovery = [\n  \"%s\",\n]\n", e.ID, e.Seed, strings.Join(e.Recovery, "\",\n  \""))
+	var table strings.Builder // of digits, Base32 and hexadecimal Go's quotes make what TOML's do
+	fmt.Fprintf(&table, "[[operator]]\nid = %q\nseed = %q\nrecovery = [\n", e.ID, e.Seed)
+	for _, digest := range e.Recovery {
+		fmt.Fprintf(&table, "  %q,\n", digest)
+	}
+	table.WriteString("]\n")
+	m.Table = table.String()
 	q := url.Values{"secret": {e.Seed}, "issuer": {issuer}, "period": {"30"}, "digits": {"6"}, "algorithm": {"SHA1"}}
 	m.URI = "otpauth://totp/" + url.PathEscape(issuer) + ":" + url.PathEscape(id) + "?" + strings.ReplaceAll(q.Encode(), "+", "%20")
 	return m, nil
