@@ -33,7 +33,8 @@ func TestKeysThatTheTokenCannotHold(t *testing.T) {
 			t.Parallel()
 			tok := softhsmtest.New(t)
 			generate(t, tok.Open(t), by.kind, "wrapper")
-			var log bytes.Buffer
+			var log lockedBuffer
+			says := slog.New(slog.NewTextHandler(&log, nil)) // one for both stores: they write side by side
 			file := func(name string) string { return filepath.Join(tok.Dir, "state", name) }
 			reopen := func() *keystore.Store {
 				return tok.Open(t, func(o *keystore.Options) {
@@ -42,7 +43,7 @@ func TestKeysThatTheTokenCannotHold(t *testing.T) {
 						{Key: "pkcs11:object=envelope", File: file("envelope.wrapped"), By: by.uri},
 						{Key: "pkcs11:object=secret", File: file("secret.wrapped"), By: by.uri},
 					}
-					o.Log = slog.New(slog.NewTextHandler(&log, nil))
+					o.Log = says
 				})
 			}
 			s := reopen()

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -43,11 +44,16 @@ type seen struct {
 	screens []showing // where it rested
 }
 
-// resting reports whether a screen waits for nothing of the machine's own.
+// resting reports whether a screen waits for nothing of the machine's own. One that
+// is queued for no reason is about to be sent.
 func resting(s *showing) bool {
 	busy := []ui.State{ui.Submit, ui.Working, ui.Review, ui.Goodbye, ui.Boot}
-	return !s.Busy && !slices.Contains(busy, s.State)
+	return !s.Busy && !slices.Contains(busy, s.State) && s.Code != "Q-QUEUED"
 }
+
+// holdsPIN finds the canary where it stands for itself: six digits come by chance in
+// the middle of longer numbers, references and tokens.
+var holdsPIN = regexp.MustCompile(`(?:^|[^0-9A-Za-z+/_-])` + canaryPIN + `(?:$|[^0-9A-Za-z+/_-])`).MatchString
 
 // play brings one answer to the screen and follows it to its end.
 func (b *booth) play(ctx context.Context, r row) (*seen, error) {
@@ -258,7 +264,7 @@ func playAll(t *testing.T, rows []row, pl plan, play func(*booth, context.Contex
 				t.Errorf("the sandbox saw a broken rule: %+v", v)
 			}
 			for what, text := range map[string]string{"log": b.log.String(), "frames": b.page.everything()} {
-				if strings.Contains(text, canaryPIN) {
+				if holdsPIN(text) {
 					t.Errorf("a PIN stands in the %s", what)
 				}
 			}
