@@ -134,11 +134,11 @@ func TestOperatorAtWork(t *testing.T) {
 	r.operator.Fail(hinted{})
 	require.Equal(t, "order_refused", p.try("op_act", "act", "rejected", "evidence", "portal", "note", "").Code)
 	require.Equal(t, "OP_REQUEST.notice.refused", p.session().Notice)
-	require.Equal(t, "ask again tomorrow", p.operatorDoc().Says)
+	p.until("the hint", func() bool { return p.operatorLocked().Says == "ask again tomorrow" })
 	r.operator.Fail(nil)
 	p.do("op_act", "act", "rejected", "evidence", "portal", "note", "T-4711")
 	require.Equal(t, "OP_REQUEST.notice.done", p.session().Notice)
-	require.Equal(t, "rejected", p.operatorDoc().Request.State)
+	p.until("the request as it is now", func() bool { return p.operatorLocked().Request.State == "rejected" })
 	require.Empty(t, p.operatorDoc().Says)
 
 	p.do("back")
