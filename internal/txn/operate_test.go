@@ -578,6 +578,49 @@ func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
 			require.Equal(t, 1, b.platform.sent())
 		})
 	})
+	t.Run("not within a call's time of midnight in Jakarta", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(16*time.Hour + 55*time.Minute)
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 4*time.Minute))
+			defer b.halt()
+			b.after(4*time.Minute+30*time.Second, r.ID)
+			_, err := b.engine.Retry(t.Context(), order(r.ID))
+			require.ErrorContains(t, err, "ends within minutes")
+			b.after(time.Hour, r.ID)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
+	t.Run("not of a call that may have arrived after midnight", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(17*time.Hour + 30*time.Second)
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.after(time.Hour, r.ID)
+			require.Equal(t, 1, b.platform.sent(), "the provider's clock may have been before midnight")
+		})
+	})
+	t.Run("not where the disk takes so long that the day is over", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			time.Sleep(16*time.Hour + 54*time.Minute)
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			defer b.halt()
+			b.shelf.set(func(s *shelf) {
+				s.updErr = func(r *txn.Request) (bool, error) {
+					if r.State == txn.Sending {
+						time.Sleep(5 * time.Minute)
+					}
+					return true, nil
+				}
+			})
+			got := b.after(10*time.Minute, r.ID)
+			require.Equal(t, txn.InDoubt, got.State)
+			require.Len(t, got.Attempts, 2)
+			require.True(t, got.Attempts[1].Repeat)
+			require.Equal(t, txn.NotSent, got.Attempts[1].Outcome)
+			require.Equal(t, got.Attempts[0].Reason, got.Reason)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
 	t.Run("never a PIN, which is destroyed", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			b := newBench(t, func(b *bench) { b.policies[3].Repeats = 3 })

@@ -40,10 +40,20 @@ func (e *Engine) cannotRepeat(r *Request, p *Policy) string {
 		return "what it needs was destroyed with its first attempt"
 	case !m.Kept || !m.sure:
 		return "this machine's clock cannot be believed, and a provider knows a repeat on the same day only"
-	case !sameDay(at.Began, m.now):
-		return "the day is over, and a provider knows a repeat on the same day only"
+	case !e.arrivesThatDay(at.Began, m.now):
+		return "the day is over or ends within minutes, and a provider knows a repeat on the same day only"
 	}
 	return ""
+}
+
+// midnight is kept clear on either side of a call: the provider's clock says which
+// day it is, and it is not exactly ours.
+const midnight = time.Minute
+
+// arrivesThatDay reports whether a call that goes out now arrives on the day on
+// which another one went out and arrived, however long each takes.
+func (e *Engine) arrivesThatDay(other, now time.Time) bool {
+	return sameDay(other.Add(-midnight), now.Add(e.timing.Call+midnight))
 }
 
 func sameDay(a, b time.Time) bool {

@@ -190,9 +190,10 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 		return e.timing.RetryBase
 	}
 	at := Attempt{Step: r.Step, Serial: serial, ExternalID: e.identity.ExternalID(serial), Began: e.now(r)}
+	var first time.Time
 	if before := r.lastArrived(); before != nil {
 		// A guarded repeat: the provider is to know it by the same id.
-		at.ExternalID, at.Repeat = before.ExternalID, true
+		at.ExternalID, at.Repeat, first = before.ExternalID, true, before.Began
 	}
 	r.Attempts = append(r.Attempts, at)
 	en.repeat = false
@@ -214,14 +215,14 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 	}
 	e.changed(r)
 
-	cctx, cancel := context.WithTimeout(ctx, e.timing.Call)
-	a := of.Provider.Submit(cctx, Call{
-		Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID,
-	})
-	cancel()
-	e.called(en)
+	var a Answer
+	if at.Repeat && !e.arrivesThatDay(first, e.now(r)) {
+		a.Outcome = NotSent // the disk took so long that the day is over
+		e.called(en)
+	} else {
+		a = e.submit(ctx, en, r, of, sec)
+	}
 	sec.Wipe() // the journal may take its time
-	e.learn(p.Provider, a)
 	settleSubmit(r, p, e.timing, a, e.now(r))
 	if r.State != Queued {
 		e.wipeVolatile(r.ID)
@@ -229,6 +230,16 @@ func (e *Engine) send(ctx context.Context, en *entry, r *Request, of *Offer) tim
 	e.auditSent(ctx, r)
 	e.alarm(r, a)
 	return e.finish(ctx, en, r)
+}
+
+// submit makes the call of the last attempt and tells the link what came of it.
+func (e *Engine) submit(ctx context.Context, en *entry, r *Request, of *Offer, sec *secret.Value) Answer {
+	ctx, cancel := context.WithTimeout(ctx, e.timing.Call)
+	a := of.Provider.Submit(ctx, Call{Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID})
+	cancel()
+	e.called(en)
+	e.learn(of.Policy.Provider, a)
+	return a
 }
 
 // auditSent writes the audit record after an attempt. The attempt cannot be undone
