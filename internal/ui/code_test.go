@@ -67,6 +67,7 @@ func TestCodeOfThePageIsTyped(t *testing.T) {
 func TestCodeIsAskedForOnlyWhereThePageHasOne(t *testing.T) {
 	r := newRig(t, nil)
 	r.engine.SetPolicy(txn.FinpayBind, func(p *txn.Policy) { p.Code = nil })
+	r.server.SetEngine(r.engine)
 	p := r.open()
 	p.toPage(r.engine)
 	require.NotContains(t, p.session().Commands, "submit_code")

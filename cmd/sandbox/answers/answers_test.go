@@ -2,6 +2,7 @@ package answers_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -156,22 +157,21 @@ func (b *booth) follow(ctx context.Context, r row, who string, first *showing) (
 	}
 	switch first.State {
 	case ui.Queued:
-		if _, err := b.engine.Release(ctx, r.provider(), "test", "the next row"); err != nil && !strings.Contains(err.Error(), txn.ErrNotHeld.Error()) {
+		gone := r.reason != "link_down" && first.can("cancel")
+		if gone { // while the provider is held; once it is released, the request goes out
+			if err := b.page.must(ctx, "cancel", nil); err != nil {
+				return nil, err
+			}
+		}
+		if _, err := b.engine.Release(ctx, r.provider(), "test", "the next row"); err != nil && !errors.Is(err, txn.ErrNotHeld) {
 			return nil, err
 		}
-		if r.reason == "link_down" { // goes out by itself
-			return next("the end of what waited")
-		}
-		if !first.can("cancel") { // its first call was sent
+		if !gone && r.reason != "link_down" { // its first call was sent
 			if _, err := b.engine.Retry(ctx, txn.Order{ID: b.newest().ID, Who: "test", Why: "the next row"}); err != nil {
 				return nil, err
 			}
-			return next("the end of what waited")
 		}
-		if err := b.page.must(ctx, "cancel", nil); err != nil {
-			return nil, err
-		}
-		return next("the end of what waited")
+		return next("the end of what waited") // after link_down it goes out by itself
 	case ui.Pending:
 		return next("the end of the doubt")
 	case ui.BindQR:
