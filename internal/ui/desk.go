@@ -147,6 +147,13 @@ func (d *desk) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case fn := <-d.inbox:
+			// What was posted before a command came is known to it: a tap is not judged
+			// by a standing of which better has been heard.
+			select {
+			case <-d.wake:
+				d.collect()
+			default:
+			}
 			fn()
 		case <-d.wake:
 			d.collect()

@@ -1,6 +1,8 @@
 package ui_test
 
 import (
+	"net/http"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -23,4 +25,35 @@ func TestStanding(t *testing.T) {
 	r.server.SetHealth(ui.Health{Reason: "journal"})
 	p.at(ui.OutOfService)
 	require.False(t, r.server.Standing().Session, "out of service there is nothing to disturb")
+}
+
+// Nothing is judged by a standing of which better has been heard: what was told before
+// a question or a command came is known to it.
+func TestWhatWasToldIsKnownToWhatIsAskedNext(t *testing.T) {
+	r := newRig(t, nil)
+	p := r.open()
+	p.at(ui.Attract)
+	noise, quiet := make(chan struct{}), sync.WaitGroup{}
+	defer quiet.Wait()
+	defer close(noise)
+	for range 4 { // a desk that is never idle has a choice of what to take next
+		quiet.Go(func() {
+			for {
+				select {
+				case <-noise:
+					return
+				default:
+					r.server.Standing()
+				}
+			}
+		})
+	}
+	for range 100 {
+		r.server.SetHealth(ui.Health{Reason: "journal"})
+		res, body := r.get("/healthz", "", nil)
+		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode, body)
+		r.server.SetHealth(ui.Health{OK: true})
+		res, body = r.get("/healthz", "", nil)
+		require.Equal(t, http.StatusOK, res.StatusCode, body)
+	}
 }
