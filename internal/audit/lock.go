@@ -47,50 +47,69 @@ func lockPath(record string) string { return record + ".lock" }
 // locked runs fn with the lock, for which it waits until lockWait after began. mu
 // is held, or t is not shared yet.
 func (t *Trail) locked(ctx context.Context, began time.Time, fn func() error) error {
-	f, err := t.lock(ctx, began)
-	if err != nil {
+	if err := t.takeLock(ctx, began); err != nil {
 		return err
 	}
-	defer func() { _ = f.Close() }() // which unlocks it
+	defer t.letGo()
 	return fn()
 }
 
-func (t *Trail) lock(ctx context.Context, began time.Time) (*os.File, error) {
+func (t *Trail) takeLock(ctx context.Context, began time.Time) error {
 	for {
-		f, err := t.tryLock()
+		locked, err := t.tryLock()
 		if err != nil {
-			return nil, fmt.Errorf("lock: %w", err)
+			return fmt.Errorf("lock: %w", err)
 		}
-		if f != nil {
-			return f, nil
+		if locked {
+			return nil
 		}
 		e := &LockedError{Path: lockPath(t.path), Waited: time.Since(began)}
 		if e.Waited >= lockWait {
-			return nil, e
+			return e
 		}
 		select {
 		case <-ctx.Done():
 			e.Err = ctx.Err()
-			return nil, e
+			return e
 		case <-time.After(lockEvery):
 		}
 	}
 }
 
-// tryLock returns nil where the lock is not to be had now.
-func (t *Trail) tryLock() (f *os.File, err error) {
-	if f, err = t.openLock(); f == nil {
-		return nil, err
+// tryLock reports whether the lock was to be had now. The lock file stays open from
+// one line to the next: to open it anew each time cost as much as the line itself.
+func (t *Trail) tryLock() (locked bool, err error) {
+	if t.lockFile == nil {
+		if t.lockFile, err = t.openLock(); t.lockFile == nil {
+			return false, err
+		}
 	}
-	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if err == nil && t.named(f) {
-		return f, nil
+	err = unix.Flock(int(t.lockFile.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if errors.Is(err, unix.EWOULDBLOCK) && t.named(t.lockFile) {
+		return false, nil
 	}
-	_ = f.Close()
+	if err == nil && t.named(t.lockFile) {
+		return true, nil
+	}
+	t.closeLock()
 	if err == nil || errors.Is(err, unix.EWOULDBLOCK) || errors.Is(err, unix.EINTR) {
-		return nil, nil
+		return false, nil
 	}
-	return nil, err
+	return false, err
+}
+
+// letGo ends the lock. Closing the file ends it where unlocking does not.
+func (t *Trail) letGo() {
+	if err := unix.Flock(int(t.lockFile.Fd()), unix.LOCK_UN); err != nil {
+		t.closeLock()
+	}
+}
+
+func (t *Trail) closeLock() {
+	if t.lockFile != nil {
+		_ = t.lockFile.Close()
+		t.lockFile = nil
+	}
 }
 
 // named reports whether f is still the lock file: two processes that hold the

@@ -35,10 +35,12 @@ type Trail struct {
 	lineMu sync.Mutex // guards line; may be taken with mu held
 	line   []*waiting // entries of this process that wait for mu
 
-	mu    sync.Mutex // guards what follows, and keeps the lines of this process in turn
-	f     *os.File   // nil after Close
-	size  int64      // up to the end of the line that head is
-	found Head       // the last line that was there at Open, or when lines were last missed: what follows it was not lost
+	mu sync.Mutex // guards what follows, and keeps the lines of this process in turn
+	f  *os.File   // nil after Close
+	// lockFile is open while the trail is, and locked while a line is written.
+	lockFile *os.File
+	size     int64 // up to the end of the line that head is
+	found    Head  // the last line that was there at Open, or when lines were last missed: what follows it was not lost
 }
 
 // ErrClosed says that Close was called.
@@ -65,6 +67,7 @@ func Open(ctx context.Context, opt Options) (*Trail, error) {
 		return t.adopt(tail)
 	})
 	if err != nil {
+		t.closeLock()
 		_ = t.f.Close()
 		return nil, fmt.Errorf("open audit record %s: %w", opt.Path, err)
 	}
@@ -310,6 +313,7 @@ func (t *Trail) Close() error {
 	if t.f == nil {
 		return nil
 	}
+	t.closeLock()
 	err := t.f.Sync()
 	if cerr := t.f.Close(); err == nil {
 		err = cerr
