@@ -128,10 +128,14 @@ func (c *Client) handshake(ctx context.Context, tcp net.Conn, addr, name string)
 	cn := &conn{raw: raw}
 	conf.GetClientCertificate = func(want *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		cn.asked = true
-		for i := range c.tls.Certificates {
-			if want.SupportsCertificate(&c.tls.Certificates[i]) == nil {
-				return &c.tls.Certificates[i], nil
+		mine := c.opt.Certificate
+		if c.opt.Renewed != nil {
+			if now := c.opt.Renewed(want.Context()); now != nil {
+				mine = now
 			}
+		}
+		if mine != nil && want.SupportsCertificate(mine) == nil {
+			return mine, nil
 		}
 		return new(tls.Certificate), nil // none; the platform says what it makes of that
 	}

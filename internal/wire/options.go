@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"crypto/tls"
@@ -48,12 +49,19 @@ type Options struct {
 	// Its PrivateKey may be any crypto.Signer; for TLS 1.3 an RSA key must be able
 	// to make PSS signatures.
 	Certificate *tls.Certificate `toml:"-"`
+	// Renewed, where set, is asked at each handshake in which the platform wants a
+	// certificate; what it returns takes Certificate's place, so that one that was
+	// renewed is shown from the next connection on. nil stays with Certificate. It may
+	// take as long as TLSTimeout allows and is called by several goroutines.
+	Renewed func(context.Context) *tls.Certificate `toml:"-"`
 }
 
 const (
 	defaultMaxBody = 1 << 20
 	maxHead        = 64 << 10
-	maxIdlePerHost = 16
+	// As many as calls may be under way at a time ([limits] in_flight): with fewer, each
+	// burst after an outage would shake hands again and again.
+	maxIdlePerHost = 64
 )
 
 func (o Options) withDefaults() Options {
@@ -138,9 +146,6 @@ func (o Options) tlsConfig() (*tls.Config, error) {
 		if !c.RootCAs.AppendCertsFromPEM(pem) {
 			return nil, fmt.Errorf("ca_file %s holds no certificate; give a PEM file", o.CAFile)
 		}
-	}
-	if o.Certificate != nil {
-		c.Certificates = []tls.Certificate{*o.Certificate}
 	}
 	pins := make([][]byte, 0, len(o.PinSPKI))
 	for _, p := range o.PinSPKI {
