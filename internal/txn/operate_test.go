@@ -564,41 +564,30 @@ func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
 			require.Equal(t, 1, b.platform.sent())
 		})
 	})
-	t.Run("not after midnight in Jakarta", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			// The test's time begins at midnight UTC, which is 07:00 WIB.
-			time.Sleep(16*time.Hour + 59*time.Minute)
-			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
-			defer b.halt()
-			b.after(5*time.Minute, r.ID)
-			_, err := b.engine.Retry(t.Context(), order(r.ID))
-			refused(t, err, txn.ErrMayHaveSent)
-			require.ErrorContains(t, err, "day")
-			b.after(time.Hour, r.ID)
-			require.Equal(t, 1, b.platform.sent())
+	for _, c := range []struct {
+		name  string
+		first time.Duration // of the first call, after the test's midnight UTC, which is 07:00 WIB
+		quiet time.Duration // until the repeat
+		why   string
+	}{
+		{"not after midnight in Jakarta", 16*time.Hour + 59*time.Minute, 2 * time.Minute, "day"},
+		{"not within a call's time of that midnight", 16*time.Hour + 55*time.Minute, 4 * time.Minute, "ends within minutes"},
+		{"not of a call that may have arrived before it", 17*time.Hour + 30*time.Second, 2 * time.Minute, "day"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				time.Sleep(c.first)
+				b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, c.quiet))
+				defer b.halt()
+				b.after(c.quiet+30*time.Second, r.ID)
+				_, err := b.engine.Retry(t.Context(), order(r.ID))
+				refused(t, err, txn.ErrMayHaveSent)
+				require.ErrorContains(t, err, c.why)
+				b.after(time.Hour, r.ID)
+				require.Equal(t, 1, b.platform.sent())
+			})
 		})
-	})
-	t.Run("not within a call's time of midnight in Jakarta", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(16*time.Hour + 55*time.Minute)
-			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 4*time.Minute))
-			defer b.halt()
-			b.after(4*time.Minute+30*time.Second, r.ID)
-			_, err := b.engine.Retry(t.Context(), order(r.ID))
-			require.ErrorContains(t, err, "ends within minutes")
-			b.after(time.Hour, r.ID)
-			require.Equal(t, 1, b.platform.sent())
-		})
-	})
-	t.Run("not of a call that may have arrived after midnight", func(t *testing.T) {
-		synctest.Test(t, func(t *testing.T) {
-			time.Sleep(17*time.Hour + 30*time.Second)
-			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
-			defer b.halt()
-			b.after(time.Hour, r.ID)
-			require.Equal(t, 1, b.platform.sent(), "the provider's clock may have been before midnight")
-		})
-	})
+	}
 	t.Run("not where the disk takes so long that the day is over", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(16*time.Hour + 54*time.Minute)
