@@ -126,11 +126,13 @@ func (c *Client) handshake(ctx context.Context, tcp net.Conn, addr, name string)
 	conf := c.tls.Clone()
 	conf.ServerName = name
 	cn := &conn{raw: raw}
+	hctx, cancel := context.WithTimeout(ctx, time.Duration(c.opt.TLSTimeout))
+	defer cancel()
 	conf.GetClientCertificate = func(want *tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		cn.asked = true
 		mine := c.opt.Certificate
 		if c.opt.Renewed != nil {
-			if now := c.opt.Renewed(want.Context()); now != nil {
+			if now := c.opt.Renewed(hctx); now != nil {
 				mine = now
 			}
 		}
@@ -141,8 +143,6 @@ func (c *Client) handshake(ctx context.Context, tcp net.Conn, addr, name string)
 	}
 	t := tls.Client(raw, conf)
 	began := time.Now()
-	hctx, cancel := context.WithTimeout(ctx, time.Duration(c.opt.TLSTimeout))
-	defer cancel()
 	if err := t.HandshakeContext(hctx); err != nil {
 		_ = tcp.Close()
 		if cn.asked && hctx.Err() == nil {
