@@ -25,7 +25,8 @@ func (p *preflight) platforms(ctx context.Context, all []builtProvider) {
 		return
 	}
 	for _, one := range all {
-		if p.way(ctx, one) {
+		address, _ := one.link()
+		if p.way(ctx, route{one.name, address, one.name + ".base_url", one.client, one.why}) {
 			p.access(ctx, one)
 			continue
 		}
@@ -35,10 +36,49 @@ func (p *preflight) platforms(ctx context.Context, all []builtProvider) {
 	}
 }
 
+// repository looks at the way to the update repository, where there is one.
+func (p *preflight) repository(ctx context.Context, set *settings, ag *agent) {
+	u := set.Update
+	if p.self || !strings.HasPrefix(u.Repository, "https://") {
+		return
+	}
+	r := route{name: "update", address: u.Repository, setting: "update.repository"}
+	o := wire.Options{CAFile: u.CAFile, Proxy: u.Proxy, MinTLS: "1.2"}
+	var err error
+	switch {
+	case u.ClientKey == "":
+	case ag == nil:
+		r.why = "the token does not work"
+	default:
+		c, err := ag.certificate(ctx, r.name, "update", &u.clientSettings)
+		if err != nil {
+			p.failed(exitToken, "client certificate "+r.name, err)
+			r.why = "there is no client certificate"
+			break
+		}
+		o.Certificate = c.now
+		p.ownCertificate(r.name, "update.client_cert", c.now.Leaf)
+	}
+	if r.why == "" {
+		if r.client, err = wire.New(o); err != nil {
+			p.fail(exitFailed, "link "+r.name, err.Error(), "correct it in [update]")
+			return
+		}
+	}
+	p.way(ctx, r)
+}
+
+// route is the way to another machine.
+type route struct {
+	name, address string
+	setting       string // that names the address
+	client        *wire.Client
+	why           string // there is none
+}
+
 // way looks at name, port, TLS and certificates, and reports whether a request
 // would get there.
-func (p *preflight) way(ctx context.Context, one builtProvider) bool {
-	address, _ := one.link()
+func (p *preflight) way(ctx context.Context, one route) bool {
 	phases := []string{"name " + one.name, "link " + one.name, "tls " + one.name, "certificate " + one.name}
 	if one.client == nil {
 		for _, what := range phases {
@@ -47,7 +87,7 @@ func (p *preflight) way(ctx context.Context, one builtProvider) bool {
 		return false
 	}
 	defer one.client.Close()
-	x := one.client.Examine(ctx, address)
+	x := one.client.Examine(ctx, one.address)
 	at := map[string]int{wire.OpRequest: 0, wire.OpResolve: 0, wire.OpConnect: 1, wire.OpProxy: 1, wire.OpTLS: 2}
 	broken, failed := at[x.Failed]
 	var we *wire.Error
@@ -55,7 +95,7 @@ func (p *preflight) way(ctx context.Context, one builtProvider) bool {
 	for i, what := range phases {
 		switch {
 		case failed && i == broken:
-			p.fail(exitNetwork, what, linkError(one.name, x.Err), "")
+			p.fail(exitNetwork, what, linkError(one.name, one.setting, x.Err), "")
 		case failed && i > broken && i == 3 && untrusted && len(x.Chain) > 0:
 			p.certificate(what, one.name, x) // its dates may be the reason
 		case failed && i > broken:
@@ -146,7 +186,7 @@ func (p *preflight) access(ctx context.Context, one builtProvider) {
 // linkError says what to do about a link that does not work, in one sentence. Advice
 // about lines and firewalls is for a link that is not there, and not for a
 // certificate.
-func linkError(provider string, err error) string {
+func linkError(whose, setting string, err error) string {
 	var w *wire.Error
 	switch {
 	case errors.As(err, &w) && w.Hint != "" && strings.Contains(err.Error(), w.Hint):
@@ -154,9 +194,9 @@ func linkError(provider string, err error) string {
 	case errors.As(err, &w) && w.Hint != "":
 		return err.Error() + "; " + w.Hint
 	case errors.As(err, &w) && w.Op == wire.OpRequest:
-		return err.Error() + "; correct " + provider + ".base_url"
+		return err.Error() + "; correct " + setting
 	case errors.As(err, &w) && w.Op == wire.OpTLS:
-		return err.Error() + "; ask " + provider + " what its side logged"
+		return err.Error() + "; ask " + whose + " what its side logged"
 	}
-	return fmt.Sprintf("%v; check the branch's line, name server and firewall, then %s.base_url in the configuration", err, provider)
+	return fmt.Sprintf("%v; check the branch's line, name server and firewall, then %s in the configuration", err, setting)
 }

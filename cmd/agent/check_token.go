@@ -44,6 +44,7 @@ func (p *preflight) token(ctx context.Context, set *settings) {
 			}
 		}
 		p.platforms(ctx, all)
+		p.repository(ctx, set, nil)
 		return
 	}
 	p.ok("token", "%s", set.Token.Token)
@@ -68,6 +69,7 @@ func (p *preflight) token(ctx context.Context, set *settings) {
 		all[i] = p.build(ctx, ag, one)
 	}
 	p.platforms(ctx, all)
+	p.repository(ctx, set, ag)
 }
 
 // tokenFailed judges a token that does not answer. A release that judges itself is
@@ -92,7 +94,7 @@ func (p *preflight) build(ctx context.Context, ag *agent, one provider) builtPro
 	if o, err := ag.options(ctx, one.name, l); err == nil { // its error is build's too
 		b.client, _ = wire.New(o)
 		if o.Certificate != nil {
-			p.ownCertificate(one.name, o.Certificate.Leaf)
+			p.ownCertificate(one.name, one.name+".tls.client_cert", o.Certificate.Leaf)
 		}
 	}
 	built, policies, err := one.build(ctx, ag)
@@ -123,11 +125,11 @@ func (p *preflight) build(ctx context.Context, ag *agent, one provider) builtPro
 
 // ownCertificate says how long the kiosk's own certificate lives. One that is over is
 // build's error.
-func (p *preflight) ownCertificate(name string, leaf *x509.Certificate) {
+func (p *preflight) ownCertificate(name, setting string, leaf *x509.Certificate) {
 	what, left := "client certificate "+name, keystore.DaysLeft(leaf, time.Now())
 	text := fmt.Sprintf("%q is valid until %s, %d days left", leaf.Subject.CommonName, leaf.NotAfter.Format(time.DateOnly), left)
 	if left < certificateDays {
-		p.warn(what, text, "have it issued anew ('gardu keys csr') and put it in the place of "+name+".tls.client_cert")
+		p.warn(what, text, "have it issued anew ('gardu keys csr') and put it in the place of "+setting)
 		return
 	}
 	p.ok(what, "%s", text)

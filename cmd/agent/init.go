@@ -30,7 +30,7 @@ func (s *settings) roles() []role {
 	for _, p := range s.providers {
 		all = append(all, p.roles()...)
 	}
-	return all
+	return append(all, s.Update.roles("update")...)
 }
 
 // wrappingKind is what a key that wraps is made as: RSA where its URI says

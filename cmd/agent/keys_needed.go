@@ -121,8 +121,8 @@ func (t *ceremony) secretKEKs(ctx context.Context, k *keyRow) ([]string, error) 
 	return now.Secrets, nil
 }
 
-// shown refuses to destroy a key whose certificate the running agent has read: it goes on
-// with that until it is restarted, whatever stands in the file by now.
+// shown refuses to destroy a key whose certificate the running agent uses: it goes on
+// with that until its next connection, whatever stands in the file by now.
 func (t *ceremony) shown(ctx context.Context, k *keyRow) error {
 	if r := t.set.roleOf(k.Base); r.kind != keystore.KindECP256 {
 		return nil
@@ -136,7 +136,7 @@ func (t *ceremony) shown(ctx context.Context, k *keyRow) error {
 		return fmt.Errorf("nothing was destroyed, since the agent does not say which certificate it uses: %w", err)
 	}
 	if slices.Contains(now.Shown, k.Fingerprint) {
-		return fmt.Errorf("nothing was destroyed: the agent that runs uses the certificate of %s; restart gardu, so that it reads the one of another generation, and try again", k.Name)
+		return fmt.Errorf("nothing was destroyed: the agent that runs uses the certificate of %s; have it make a connection with the one of another generation ('gardu check' says whether that one is good), or restart gardu, and try again", k.Name)
 	}
 	return nil
 }

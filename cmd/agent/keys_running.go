@@ -87,7 +87,7 @@ func (ag *agent) keysVerb(verbs map[string]admin.Verb) map[string]admin.Verb {
 		now.Keys = keys
 		ag.mu.Lock()
 		db := ag.journal
-		now.Shown = slices.Clone(ag.shown)
+		now.Shown = slices.Sorted(maps.Values(ag.shown))
 		ag.mu.Unlock()
 		if db == nil {
 			return now, nil

@@ -5,13 +5,18 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"log/slog"
 	"math/big"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +24,7 @@ import (
 
 	"gardu/internal/keystore"
 	"gardu/internal/keystore/softhsmtest"
+	"gardu/internal/wire"
 )
 
 func TestTheClientCertificateOfALink(t *testing.T) {
@@ -33,7 +39,7 @@ func TestTheClientCertificateOfALink(t *testing.T) {
 	issuer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "finpay.pem")
-	l := &linkSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}
+	l := &linkSettings{clientSettings: clientSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}}
 	issue := func(pub any, end time.Duration) {
 		template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "kiosk"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(end)}
 		der, err := x509.CreateCertificate(rand.Reader, template, template, pub, issuer)
@@ -50,7 +56,7 @@ func TestTheClientCertificateOfALink(t *testing.T) {
 	o, err := ag.options(t.Context(), "finpay", l)
 	require.NoError(t, err)
 	require.NotNil(t, o.Certificate)
-	require.Equal(t, []string{info.Fingerprint()}, ag.shown)
+	require.Equal(t, map[string]string{"finpay": info.Fingerprint()}, ag.shown)
 	require.Contains(t, log.String(), "level=INFO")
 	require.Contains(t, log.String(), "days_left=100")
 
@@ -78,7 +84,7 @@ func TestTheClientCertificateOfALink(t *testing.T) {
 func TestAKeyWithItsCertificateInUseStays(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "finpay.pem")
 	set := defaultSettings()
-	set.providers = []provider{{"finpay", &finpaySettings{TLS: linkSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}}}}
+	set.providers = []provider{{"finpay", &finpaySettings{TLS: linkSettings{clientSettings: clientSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}}}}}
 	row := func(label string) *keyRow {
 		k, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 		require.NoError(t, err)
@@ -101,4 +107,87 @@ func TestAKeyWithItsCertificateInUseStays(t *testing.T) {
 	require.NoError(t, set.certified(&other))
 	require.NoError(t, os.Remove(file))
 	require.NoError(t, set.certified(older))
+}
+
+// TestARenewedCertificateIsUsedWithoutARestart: a platform that demands certificates
+// sees the new one at the next connection; one that cannot be used leaves the one before.
+func TestARenewedCertificateIsUsedWithoutARestart(t *testing.T) {
+	token := softhsmtest.New(t)
+	var log bytes.Buffer
+	ag := newAgent(defaultSettings(), slog.New(slog.NewTextHandler(&log, nil)))
+	ag.keys = token.Open(t)
+	issuer, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	authority := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, authority, authority, issuer.Public(), issuer)
+	require.NoError(t, err)
+	authority, err = x509.ParseCertificate(raw)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "finpay.pem")
+	put := func(b []byte) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(file+".new", b, 0o600))
+		require.NoError(t, os.Rename(file+".new", file))
+		log.Reset()
+	}
+	keyOf := func(label string) (any, string) {
+		info, err := ag.keys.Generate(t.Context(), keystore.NewKey{Label: label, Kind: keystore.KindECP256})
+		require.NoError(t, err)
+		public, err := x509.ParsePKIXPublicKey(info.Public)
+		require.NoError(t, err)
+		return public, info.Fingerprint()
+	}
+	issue := func(serial int64, public any) {
+		t.Helper()
+		template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "kiosk"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(100 * 24 * time.Hour)}
+		der, err := x509.CreateCertificate(rand.Reader, template, authority, public, issuer)
+		require.NoError(t, err)
+		put(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}))
+	}
+	var shown atomic.Int64
+	s := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	s.TLS = &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: x509.NewCertPool(), VerifyConnection: func(c tls.ConnectionState) error {
+		shown.Store(c.PeerCertificates[0].SerialNumber.Int64())
+		return nil
+	}}
+	s.TLS.ClientCAs.AddCert(authority)
+	s.StartTLS()
+	defer s.Close()
+	ca := filepath.Join(t.TempDir(), "ca.pem")
+	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+
+	first, firstPrint := keyOf("finpay-tls")
+	issue(101, first)
+	l := &linkSettings{Options: wire.Options{CAFile: ca}, clientSettings: clientSettings{ClientKey: "pkcs11:object=finpay-tls", ClientCert: file}}
+	c, err := ag.client(t.Context(), "finpay", l)
+	require.NoError(t, err)
+	defer c.Close()
+	sees := func(serial int64) {
+		t.Helper()
+		x := c.Examine(t.Context(), s.URL)
+		require.NoError(t, x.Err)
+		require.Equal(t, serial, shown.Load())
+	}
+	sees(101)
+	issue(102, first)
+	sees(102)
+	require.Contains(t, log.String(), `msg="client certificate" provider=finpay`)
+	require.Equal(t, map[string]string{"finpay": firstPrint}, ag.shown)
+
+	// A file that is none, twice: the one before goes on, and it is said once.
+	put([]byte("half a certif"))
+	sees(102)
+	sees(102)
+	require.Equal(t, 1, strings.Count(log.String(), "the renewed client certificate cannot be used"), log.String())
+	require.NoError(t, os.Remove(file))
+	sees(102)
+
+	// One of the key's next generation.
+	second, secondPrint := keyOf("finpay-tls@g2")
+	issue(103, second)
+	sees(103)
+	require.Equal(t, map[string]string{"finpay": secondPrint}, ag.shown)
 }

@@ -66,10 +66,10 @@ type agent struct {
 
 	mu      sync.Mutex // guards what follows
 	engine  *txn.Engine
-	journal *queue.DB // nil while it is not open
-	moved   string    // which move of the journal's keys was tried last
-	shown   []string  // fingerprints of the keys whose certificates were read since the start
-	health  ui.Health // as last said to the screen
+	journal *queue.DB         // nil while it is not open
+	moved   string            // which move of the journal's keys was tried last
+	health  ui.Health         // as last said to the screen
+	shown   map[string]string // by link, the fingerprint of the key whose certificate it shows
 }
 
 const (
@@ -86,7 +86,7 @@ func newAgent(set *settings, log *slog.Logger) *agent {
 	return &agent{
 		set: set, log: log,
 		signers: map[string]*keystore.Signer{}, macs: map[string]*keystore.MAC{}, ciphers: map[string]*keystore.Cipher{},
-		wrappers: map[string]*keystore.Wrapper{},
+		wrappers: map[string]*keystore.Wrapper{}, shown: map[string]string{},
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"gardu/internal/keystore"
 	"gardu/internal/update"
 )
 
@@ -105,6 +106,9 @@ func (a *app) runUpdater(ctx context.Context, from string, how update.How) error
 }
 
 func networkCode(err error) error {
+	if errors.Is(err, update.ErrCertificate) && keystore.ClassOf(err) != keystore.ClassNone {
+		return withCode(exitToken, err)
+	}
 	if errors.Is(err, update.ErrNetwork) {
 		return withCode(exitNetwork, err)
 	}

@@ -55,9 +55,13 @@ type updaterOf struct {
 	*update.Updater
 
 	rec *actRecorder
+	id  *identity
 }
 
-func (u *updaterOf) close() { u.rec.close() }
+func (u *updaterOf) close() {
+	u.id.close()
+	u.rec.close()
+}
 
 func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 	v, err := readUpdateView(a.config)
@@ -81,6 +85,7 @@ func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 		settle = a.trial // nothing of this machine is installed, and a test does not wait
 	}
 	rec := a.recorderAt(v.Audit.Path, log)
+	id := &identity{config: a.config, view: v, log: log}
 	o := update.Options{
 		Paths:  a.paths(),
 		Source: update.SourceOptions{URL: repository, CAFile: s.CAFile, Proxy: s.Proxy, Missing: s.MissingStatus},
@@ -90,7 +95,10 @@ func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 		Settle: settle, Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
 		Host: &updateHost{a, v.Admin.Socket}, Record: rec.record, Log: log,
 	}
-	return &updaterOf{update.New(o), rec}, nil
+	if s.ClientKey != "" {
+		o.Source.Certificate = id.certificate
+	}
+	return &updaterOf{update.New(o), rec, id}, nil
 }
 
 // factoryVersion asks the factory copy what it was built as; empty where it cannot
@@ -137,12 +145,20 @@ func asService(ctx context.Context, program string, args ...string) *exec.Cmd {
 	if err != nil {
 		return c
 	}
-	uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
-	gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
-	if uerr == nil && gerr == nil {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	if cred := credentialOf(u); cred != nil {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
 	}
 	return c
+}
+
+// credentialOf is nil where the user's numbers are none.
+func credentialOf(u *user.User) *syscall.Credential {
+	uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
+	gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
+	if uerr != nil || gerr != nil {
+		return nil
+	}
+	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
 }
 
 // updateHost is this machine for the updater.

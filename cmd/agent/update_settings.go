@@ -15,19 +15,20 @@ import (
 
 // updateSettings say where releases come from and when they may be installed.
 type updateSettings struct {
-	Repository    string        `toml:"repository"`     // https://…/ or file:///…; empty: nothing is fetched
-	RootFile      string        `toml:"root_file"`      // the root of trust that the kiosk was provisioned with
-	Channel       string        `toml:"channel"`        //
-	CAFile        string        `toml:"ca_file"`        // PEM; replaces the system's authorities
-	Proxy         string        `toml:"proxy"`          // http://host:port
-	MissingStatus []int         `toml:"missing_status"` // HTTP statuses beside 404 that mean "no such file"
-	MaxAge        wire.Duration `toml:"max_age"`        // of online metadata
-	Windows       []string      `toml:"windows"`        //
-	Zone          string        `toml:"zone"`           // of the windows; empty: the machine's
-	HoldReason    string        `toml:"hold_reason"`    // not empty: nothing is installed
-	Settle        wire.Duration `toml:"settle"`
-	Within        wire.Duration `toml:"within"`
-	WaitIdle      wire.Duration `toml:"wait_idle"`
+	Repository     string        `toml:"repository"` // https://…/ or file:///…; empty: nothing is fetched
+	RootFile       string        `toml:"root_file"`  // the root of trust that the kiosk was provisioned with
+	Channel        string        `toml:"channel"`    //
+	CAFile         string        `toml:"ca_file"`    // PEM; replaces the system's authorities
+	clientSettings               // where the repository asks who we are
+	Proxy          string        `toml:"proxy"`          // http://host:port
+	MissingStatus  []int         `toml:"missing_status"` // HTTP statuses beside 404 that mean "no such file"
+	MaxAge         wire.Duration `toml:"max_age"`        // of online metadata
+	Windows        []string      `toml:"windows"`        //
+	Zone           string        `toml:"zone"`           // of the windows; empty: the machine's
+	HoldReason     string        `toml:"hold_reason"`    // not empty: nothing is installed
+	Settle         wire.Duration `toml:"settle"`
+	Within         wire.Duration `toml:"within"`
+	WaitIdle       wire.Duration `toml:"wait_idle"`
 }
 
 func defaultUpdate() updateSettings {
@@ -53,6 +54,12 @@ func (s *updateSettings) check(bad func(key, problem, hint string) error) error 
 	}
 	if s.CAFile != "" && !filepath.IsAbs(s.CAFile) {
 		return bad("update.ca_file", "is not an absolute path", "write it from the root")
+	}
+	if err := s.clientSettings.check(bad, "update", "update-tls"); err != nil {
+		return err
+	}
+	if s.ClientCert != "" && !filepath.IsAbs(s.ClientCert) {
+		return bad("update.client_cert", "is not an absolute path", "write it from the root, such as /etc/gardu/update-tls.pem")
 	}
 	if !filepath.IsAbs(s.RootFile) {
 		return bad("update.root_file", "is not an absolute path", "write it from the root, such as /etc/gardu/update-root.json")

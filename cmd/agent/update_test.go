@@ -7,8 +7,14 @@ import (
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -42,7 +48,7 @@ func TestUpdates(t *testing.T) {
 			return os.Link(programs["0.9.0"], paths.Factory)
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"healthz": waitHealthz, "replace": replaceInFile, "publish": publishRelease, "bundle": readBundle,
+			"healthz": waitHealthz, "replace": replaceInFile, "publish": publishRelease, "bundle": readBundle, "repository": serveRepository,
 		},
 	})
 }
@@ -201,4 +207,25 @@ func TestABundleHoldsNoSecret(t *testing.T) {
 	b.add("log.txt", []byte("… token PIN 918273 …"))
 	require.Equal(t, "log.txt (token.pin_file)", b.secretIn(map[string][]byte{"token.pin_file": []byte("918273")}))
 	require.Empty(t, b.secretIn(map[string][]byte{"token.pin_file": []byte("918274")}))
+}
+
+// serveRepository serves the published folder to whoever shows a certificate of an
+// authority: repository CLIENT-CA.PEM. It sets REPOSITORY and REPOSITORY_CA.
+func serveRepository(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: repository CLIENT-CA.PEM")
+	}
+	clients := x509.NewCertPool()
+	if !clients.AppendCertsFromPEM([]byte(ts.ReadFile(args[0]))) {
+		ts.Fatalf("%s holds no certificate", args[0])
+	}
+	s := httptest.NewUnstartedServer(http.FileServer(http.Dir(ts.MkAbs("repo"))))
+	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
+	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: clients}
+	s.StartTLS()
+	ts.Defer(s.Close)
+	ca := ts.MkAbs("repository-ca.pem")
+	ts.Check(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
+	ts.Setenv("REPOSITORY", s.URL+"/")
+	ts.Setenv("REPOSITORY_CA", ca)
 }

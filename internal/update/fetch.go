@@ -16,8 +16,11 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What can go wrong with a repository's files.
@@ -29,6 +32,9 @@ var (
 	// ErrNetwork: the repository could not be reached, or the way to it broke. Trying
 	// again later may help.
 	ErrNetwork = errors.New("the update repository cannot be reached")
+	// ErrCertificate: the repository wants to know who asks, and this kiosk's client
+	// certificate is missing, is refused, or its key does not work.
+	ErrCertificate = errors.New("this kiosk cannot identify itself to the update repository")
 )
 
 const (
@@ -47,6 +53,9 @@ type SourceOptions struct {
 	CAFile  string // PEM; replaces the system's authorities
 	Proxy   string // http://host:port
 	Missing []int  // HTTP statuses that mean "no such file"; 404 always does
+	// Certificate gives the certificate by which this kiosk identifies itself over
+	// HTTPS; nil where it has none. It is asked once, before the first request.
+	Certificate func(context.Context) (*tls.Certificate, error)
 }
 
 // Source is a repository: a folder of files behind HTTPS or on a stick.
@@ -57,6 +66,12 @@ type Source struct {
 	missing []int
 	stall   time.Duration
 
+	certificate func(context.Context) (*tls.Certificate, error)
+	identity    sync.Mutex       // guards what follows
+	mine        *tls.Certificate // once certificate has given it
+
+	asked    atomic.Bool // the repository wanted a client certificate
+	answered atomic.Bool // and has answered since
 	requests atomic.Int64
 	bytes    atomic.Int64
 }
@@ -104,12 +119,62 @@ func NewSource(o SourceOptions) (*Source, error) {
 		}
 		t.Proxy = http.ProxyURL(p)
 	}
+	if u.Scheme == "https" {
+		s.certificate = o.Certificate
+	}
+	t.TLSClientConfig.GetClientCertificate = s.identify
 	s.client = &http.Client{
 		Transport: t,
 		// A redirect is an answer: the files are where the configuration says.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return s, nil
+}
+
+// identify implements tls.Config.GetClientCertificate.
+func (s *Source) identify(want *tls.CertificateRequestInfo) (*tls.Certificate, error) {
+	s.asked.Store(true)
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	if s.mine != nil && want.SupportsCertificate(s.mine) == nil {
+		return s.mine, nil
+	}
+	return new(tls.Certificate), nil // none; the host says what it makes of that
+}
+
+// takeCertificate takes the certificate before the first connection and not while one
+// is being made, where a token that is slow would pass for a host that is.
+func (s *Source) takeCertificate(ctx context.Context) error {
+	s.identity.Lock()
+	defer s.identity.Unlock()
+	if s.certificate == nil || s.mine != nil {
+		return nil
+	}
+	c, err := s.certificate(ctx)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrCertificate, err)
+	}
+	s.mine = c
+	return nil
+}
+
+// refused reports what is to be said about a host that asked who we are and then ended
+// the connection, or gave a status that may be about that; nil where it is not.
+func (s *Source) refused(err error) error {
+	if !s.asked.Load() || s.answered.Load() {
+		return nil
+	}
+	// With TLS 1.3 the refusal comes after the handshake: as an alert, or as the end of
+	// the connection where that was lost.
+	var op *net.OpError
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, unix.ECONNRESET) && !errors.Is(err, unix.EPIPE) &&
+		(!errors.As(err, &op) || op.Op != "remote error") {
+		return nil
+	}
+	if s.certificate == nil {
+		return fmt.Errorf("%w: it asks for a client certificate; set update.client_key and update.client_cert", ErrCertificate)
+	}
+	return fmt.Errorf("%w: it did not take the client certificate; see that its time is not over, and ask the publisher whether its authority is known there", ErrCertificate)
 }
 
 func isLoopback(host string) bool {
@@ -160,6 +225,9 @@ func (s *Source) Open(ctx context.Context, name string, offset int64) (r io.Read
 	if s.dir != "" {
 		return s.openFile(name, offset)
 	}
+	if err := s.takeCertificate(ctx); err != nil {
+		return nil, 0, 0, err
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	// Runs from here on, so that a host that takes the request and says nothing is let
 	// go as soon as one that stops in the middle.
@@ -182,11 +250,15 @@ func (s *Source) Open(ctx context.Context, name string, offset int64) (r io.Read
 	s.requests.Add(1)
 	a, err := s.client.Do(q)
 	if err != nil {
+		if why := s.refused(err); why != nil {
+			return nil, 0, 0, fmt.Errorf("%w (%w: %w)", why, ErrNetwork, err)
+		}
 		return nil, 0, 0, fmt.Errorf("%w: %w", ErrNetwork, err)
 	}
 	size = a.ContentLength
 	switch {
 	case a.StatusCode == http.StatusOK:
+		s.answered.Store(true)
 	case a.StatusCode == http.StatusPartialContent && offset > 0:
 		from = offset
 		if size, err = wholeSize(a.Header.Get("Content-Range"), offset); err != nil {
@@ -201,6 +273,12 @@ func (s *Source) Open(ctx context.Context, name string, offset int64) (r io.Read
 		return nil, 0, 0, fmt.Errorf("%s: %w: the host sends us elsewhere (HTTP status %d), which is not followed; give the final address", name, ErrNetwork, a.StatusCode)
 	default:
 		drain(a.Body)
+		// What some hosts say instead of ending the connection.
+		if a.StatusCode == http.StatusBadRequest || a.StatusCode == http.StatusUnauthorized || a.StatusCode == http.StatusForbidden {
+			if why := s.refused(nil); why != nil {
+				return nil, 0, 0, fmt.Errorf("%w (%w: HTTP status %d)", why, ErrNetwork, a.StatusCode)
+			}
+		}
 		return nil, 0, 0, fmt.Errorf("%s: %w: HTTP status %d", name, ErrNetwork, a.StatusCode)
 	}
 	return &paced{body: a.Body, cancel: cancel, timer: timer, stall: s.stall, n: &s.bytes, window: time.Now()}, from, size, nil

@@ -211,6 +211,7 @@ const (
 	CodeOldMetadata     = "metadata_too_old"
 	CodeRefused         = "metadata_refused"
 	CodeNetwork         = "network"
+	CodeCertificate     = "client_certificate"
 	CodeTampered        = "download_refused"
 	CodeCheck           = "new_version_refuses"
 	CodePending         = "being_tried"

@@ -110,13 +110,13 @@ func (t *Trust) now() time.Time {
 // Refresh brings the repository's state up to date and verifies all of it. What is
 // written to the disk is written only when the whole state fits together, but for
 // the root, of which every step counts. Errors: ErrRefused, ErrOlder, ErrExpired,
-// ErrStale, ErrNoRoot, ErrNetwork.
+// ErrStale, ErrNoRoot, ErrNetwork, ErrCertificate.
 func (t *Trust) Refresh(ctx context.Context, src *Source) (*World, error) {
 	if err := os.MkdirAll(t.Dir, 0o755); err != nil { //nolint:gosec // G301: nothing in it is secret
 		return nil, fmt.Errorf("make the folder of metadata: %w", err)
 	}
 	w, err := t.refresh(ctx, src, true)
-	if err == nil || errors.Is(err, ErrNetwork) || errors.Is(err, ErrNoRoot) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, ErrNetwork) || errors.Is(err, ErrCertificate) || errors.Is(err, ErrNoRoot) || ctx.Err() != nil {
 		return w, err
 	}
 	// Whatever is wrong may be wrong with our copies. The floors stay, so that doing

@@ -158,7 +158,7 @@ func reasonOf(err error) Reason {
 		err  error
 		code string
 	}{
-		{ErrDisk, CodeDisk}, {ErrNetwork, CodeNetwork}, {ErrExpired, CodeOldMetadata}, {ErrStale, CodeOldMetadata},
+		{ErrDisk, CodeDisk}, {ErrCertificate, CodeCertificate}, {ErrNetwork, CodeNetwork}, {ErrExpired, CodeOldMetadata}, {ErrStale, CodeOldMetadata},
 		{ErrRefused, CodeRefused}, {ErrOlder, CodeRefused}, {ErrNoRoot, CodeNotConfigured}, {ErrTampered, CodeTampered},
 		{ErrMissing, CodeTampered}, {errCheck, CodeCheck}, {ErrWentBack, CodeFailed},
 	} {
