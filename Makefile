@@ -81,7 +81,7 @@ package: release ## Build build/packages: deb and rpm for amd64 and arm64, the s
 
 .PHONY: package-test
 package-test: release ## Install, update, break, cut the power, roll back and purge in a container (root; ROWS= picks)
-	@tools/deps.sh debootstrap systemd-container
+	@tools/deps.sh debootstrap systemd-container strace
 	@packaging/test.sh -rows '$(ROWS)'
 
 .PHONY: deps-release

@@ -299,112 +299,11 @@ func (b *bench) waits(ctx context.Context) (string, error) {
 	return reason, b.idle(ctx)
 }
 
-// cuts publishes one release and cuts the power at each step of its way, again and
-// again, until it has come through.
-func (b *bench) cuts(ctx context.Context) (string, error) {
-	before, version := b.now, "2.1.104"
-	if err := b.offer(ctx, version); err != nil {
-		return "", err
-	}
-	opt, state := b.c.path("/opt/gardu"), b.c.path("/var/lib/gardu-update/state.json")
-	pending := func() bool {
-		t, err := os.ReadFile(state)
-		return err == nil && strings.Contains(string(t), `"pending": "`+version+`"`)
-	} //nolint:gosec // G304: the machine's own file
-	link := func() bool {
-		to, err := os.Readlink(filepath.Join(opt, "current"))
-		return err == nil && to == "versions/"+version
-	}
-	there := func(parts ...string) func() bool {
-		return func() bool {
-			m, err := filepath.Glob(filepath.Join(append([]string{opt}, parts...)...))
-			return err == nil && len(m) > 0
-		}
-	}
-	var done []string
-	steps := []struct {
-		name string
-		now  func() bool
-	}{
-		{"download begun", there("download", "*.part")},
-		{"download whole", func() bool {
-			m, err := filepath.Glob(filepath.Join(opt, "download", "*"))
-			return err == nil && len(m) > 0 && !strings.HasSuffix(m[0], ".part") || there("versions", ".staging")()
-		}},
-		{"slot filled", there("versions", version, "gardu")},
-		{"pending written", pending},
-		{"link switched", link},
-		{"restarted", func() bool { return link() && b.startedFrom(ctx, version) }},
-	}
-	for i, step := range steps {
-		if err := b.ask(ctx); err != nil {
-			return "", err
-		}
-		// Some steps last for a millisecond. Who has missed one cuts at the next, and says so.
-		name := step.name
-		if err := soon(ctx, 90*time.Second, func() bool {
-			for j := i; j < len(steps)-1 || j == i; j++ {
-				if steps[j].now() {
-					name = step.name
-					if j > i {
-						name += " (missed: " + steps[j].name + ")"
-					}
-					return true
-				}
-			}
-			return false
-		}); err != nil {
-			s, _ := b.status(ctx)
-			return "", fmt.Errorf("step %q was not seen: %w; %s %s", step.name, err, s.Current, s.Reason.Text)
-		}
-		if err := b.reboot(ctx); err != nil {
-			return "", fmt.Errorf("after %q: %w", step.name, err)
-		}
-		if err := until(ctx, time.Minute, func() error {
-			return either(b.whole(ctx, before), b.whole(ctx, version))
-		}); err != nil {
-			return "", fmt.Errorf("after %q: %w", step.name, err)
-		}
-		done = append(done, name)
-		if s, err := b.status(ctx); err == nil && s.Current == version && !s.Pending {
-			break
-		}
-	}
-	if err := b.ask(ctx); err != nil {
-		return "", err
-	}
-	if err := b.runs(ctx, 3*time.Minute, version); err != nil {
-		return "", err
-	}
-	b.now = version
-	_, err := b.c.in(ctx, "gardu", "audit", "verify")
-	return strings.Join(done, ", "), err
-}
-
 func either(a, b error) error {
 	if a == nil || b == nil {
 		return nil
 	}
 	return errors.Join(a, b)
-}
-
-// startedFrom reports whether the agent's process is that of a version.
-func (b *bench) startedFrom(ctx context.Context, version string) bool {
-	out, err := b.c.sh(ctx, `readlink /proc/$(systemctl show gardu.service -p MainPID --value)/exe`)
-	return err == nil && strings.Contains(out, "/"+version+"/")
-}
-
-// soon looks as often as it can.
-func soon(ctx context.Context, limit time.Duration, see func() bool) error {
-	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(500 * time.Microsecond) {
-		if see() {
-			return nil
-		}
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-	}
-	return fmt.Errorf("not within %s", limit)
 }
 
 // diskFull puts the versions on a disk with five megabytes left.
