@@ -52,6 +52,7 @@ type vault struct {
 	ended   map[string]time.Time // id → really closed when
 	queued  map[string]time.Time // id → really queued since
 	cool    map[string]time.Time // customer and operation → really no new one before
+	cooled  map[string]time.Time // and since when that is on the disk
 	power   int                  // operations until the power goes; negative: it stays
 	dead    bool                 // it has gone
 	shut    time.Time            // closed until then
@@ -61,7 +62,7 @@ type vault struct {
 func newVault(d *dice, fail func(string, ...any)) *vault {
 	return &vault{
 		dice: d, fail: fail, items: map[uint64]*txn.Request{}, secrets: map[string]string{}, keys: map[string]uint64{},
-		open: map[string]map[uint64]bool{}, cool: map[string]time.Time{}, queued: map[string]time.Time{}, born: map[string]time.Time{}, ended: map[string]time.Time{}, power: -1, retain: 48 * time.Hour,
+		open: map[string]map[uint64]bool{}, cool: map[string]time.Time{}, cooled: map[string]time.Time{}, queued: map[string]time.Time{}, born: map[string]time.Time{}, ended: map[string]time.Time{}, power: -1, retain: 48 * time.Hour,
 	}
 }
 
@@ -127,6 +128,9 @@ func (v *vault) put(r *txn.Request, s *secret.Value) {
 		delete(v.secrets, r.ID)
 	}
 	if until := time.Now().Add(r.Cooldown.Sub(r.At.Wall)); !r.Cooldown.IsZero() && until.After(v.cool[place(r)]) {
+		if v.cool[place(r)].Before(time.Now()) {
+			v.cooled[place(r)] = time.Now()
+		}
 		v.cool[place(r)] = until
 	}
 	if v.ended[r.ID].IsZero() && !r.State.Open() {
@@ -163,7 +167,8 @@ func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 	if seq, ok := v.keys[r.Key]; ok {
 		v.fail("key %s is stored twice: %s and %s", r.Key, v.items[seq].ID, r.ID)
 	}
-	if time.Until(v.cool[place(r)]) > blink {
+	// Who asked before the engine was told that the earlier one is stored is let in.
+	if time.Until(v.cool[place(r)]) > blink && time.Since(v.cooled[place(r)]) > blink {
 		v.fail("%s is accepted, and its customer has to wait until %v", r.ID, v.cool[place(r)])
 	}
 	stored, err := v.luck(true)
