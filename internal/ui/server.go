@@ -153,6 +153,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			return fmt.Errorf("listen for the screen: %w", err)
 		}
 	}
+	crowd := newCrowd(ln, maxConnections, s.log)
 	// The desk outlives the listener: connections that are closing still post to it.
 	deskCtx, stopDesk := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDesk()
@@ -165,10 +166,11 @@ func (s *Server) Serve(ctx context.Context) error {
 		WriteTimeout:      10 * time.Second,
 		IdleTimeout:       time.Minute,
 		MaxHeaderBytes:    16 << 10,
+		ConnState:         crowd.state,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
 	failed := make(chan error, 1)
-	parts.Go(func() { failed <- server.Serve(ln) })
+	parts.Go(func() { failed <- server.Serve(crowd) })
 	s.log.Info("screen is served", "address", s.addr)
 	var err error
 	select {

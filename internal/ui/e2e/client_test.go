@@ -21,7 +21,7 @@ import (
 func TestDocumentedClientServesACustomer(t *testing.T) {
 	source, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", "examples", "client.js"))
 	require.NoError(t, err)
-	require.LessOrEqual(t, strings.Count(string(source), "\n"), 48, "it is meant to be read at a glance")
+	require.LessOrEqual(t, strings.Count(string(source), "\n"), 30, "it is meant to be read at a glance")
 	k := newKiosk(t, browser(t), layouts[0], short)
 	k.load()
 	k.at(ui.Attract)
