@@ -29,7 +29,7 @@ type operatorSession struct {
 const lookEvery = 4 * time.Second
 
 // operatorPage is how many requests stand on one page of OP_QUEUE.
-const operatorPage = 5
+const operatorPage = 4
 
 // Result codes of the operator screen.
 const (

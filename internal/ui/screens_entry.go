@@ -56,7 +56,7 @@ var entryScreens = []Screen{
 			"title": {"Apa yang Anda perlukan?", "What do you need?"},
 			"body":  {"Pilih satu layanan.", "Choose one service."},
 			"empty": {"Belum ada layanan yang tersedia di mesin ini. Silakan hubungi petugas.", "No service is available at this machine yet. Please ask staff."},
-			"waits": {"Belum bisa dikirim: bisa disimpan", "Cannot be sent yet: it can be kept"},
+			"waits": {"Disimpan dulu, dikirim nanti", "Kept now, sent later"},
 			"stops": {"Sekarang belum bisa", "Not possible now"},
 		},
 	},

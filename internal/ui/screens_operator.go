@@ -98,7 +98,7 @@ var operatorScreens = []Screen{
 			"next":           {"Dilihat lagi", "Next look"},
 			"none":           {"Tidak ada yang dapat dilakukan di sini.", "There is nothing to be done here."},
 			"choose":         {"Apa buktinya?", "What shows it?"},
-			"note":           {"Nomor tiket (boleh kosong)", "Ticket number (may be empty)"},
+			"ticket":         {"Nomor tiket (boleh kosong)", "Ticket number (may be empty)"},
 			"do.inquire":     {"Tanyakan kepada penyedia", "Ask the provider"},
 			"do.retry":       {"Kirim sekarang", "Send it now"},
 			"do.cancel":      {"Batalkan", "Cancel it"},

@@ -19,7 +19,7 @@ var commonTexts = Texts{
 	"key.pad.digits":  {"Papan angka", "Number pad"},
 	"key.pad.letters": {"Papan huruf", "Letter pad"},
 	"key.delete":      {"Hapus", "Delete"},
-	"key.clear":       {"Kosong", "Clear"},
+	"key.clear":       {"Hapus semua", "Clear all"},
 	"key.shift":       {"Huruf besar", "Capitals"},
 	"key.next":        {"Berikutnya", "Next"},
 	"entry.empty":     {"kosong", "empty"},

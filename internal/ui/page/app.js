@@ -267,13 +267,18 @@ class App extends HTMLElement {
   /** Makes letters smaller, down to a bound, where the words do not fit. */
   #fit() {
     if (!this.#main) return;
+    const spare = (hide) => this.#main.querySelectorAll('.spare').forEach((e) => e.classList.toggle('unseen', hide));
     const over = (e) => e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1;
+    // What overflows takes its part's lower edge first: half of that may go, not all.
+    const crowded = (e) => e.lastElementChild?.getBoundingClientRect().bottom > e.getBoundingClientRect().bottom - parseFloat(getComputedStyle(e).paddingBottom) / 2 + 1;
     let size = 1;
     this.#main.classList.remove('tight');
+    spare(false);
     this.#main.style.setProperty('--fit', '1');
-    while ((over(this.#stage) || over(this.#act) || over(this.#main)) && size > smallest) {
+    while ((over(this.#stage) || over(this.#act) || crowded(this.#act) || over(this.#main)) && size > smallest) {
       if (this.#main.classList.contains('tight')) size -= 0.04; // first the picture goes
       this.#main.classList.add('tight');
+      spare(true);
       this.#main.style.setProperty('--fit', String(size));
     }
   }

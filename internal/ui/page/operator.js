@@ -10,8 +10,8 @@ import { fact, keep, lines, notice, title } from './screens.js';
 
 const told = (app, ...more) => [title(app), lines(app), more, notice(app)];
 
-/** The title for who listens, where the pad needs the room. */
-const heard = (app) => h('h1', { class: 'unseen', tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title));
+/** The title where the pad may need the room: then only who listens is told it. */
+const heard = (app) => h('h1', { class: 'spare', tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title));
 
 const act = (app, key, run, { cls = 'side', focus, params, ...more } = {}) =>
   button(app.words.t(key, params), cls, run, { 'data-focus': focus, disabled: app.docs.session.busy, ...more });
@@ -54,7 +54,7 @@ function login(app) {
   const kind = draft.letters ? 'OP_LOGIN.do.digits' : 'OP_LOGIN.do.letters';
   return {
     shape: digits ? 'typing' : 'typing letters',
-    stage: [digits ? told(app) : notice(app) ? [heard(app), notice(app)] : title(app), h('div', { class: 'fields' }, digits && box(0, 'id', draft.values.operator), box(1, 'code', dots, words.t('OP_LOGIN.code.hint')))],
+    stage: [digits ? told(app) : [heard(app), notice(app)], h('div', { class: 'fields' }, digits && box(0, 'id', draft.values.operator), box(1, 'code', dots, words.t('OP_LOGIN.code.hint')))],
     act: [
       keep(app, 'pad', [digits, coding], () => keypad(words, digits ? 'digits' : 'letters', coding, (k) => app.onKey(k))),
       h('div', { class: 'buttons' },
@@ -81,7 +81,7 @@ function home(app) {
   const open = count(words, op.counts);
   const row = (label, value, fine) => fact(label, value, fine ? 'whole' : 'whole bad');
   return {
-    shape: 'operator',
+    shape: 'menu',
     stage: [told(app), op.method === 'recovery' && h('p', { class: 'notice' }, words.t('OP_HOME.recovery', { n: op.recovery_left }))],
     act: [
       h('dl', { class: 'facts ticket operator-facts dense' },
@@ -110,7 +110,8 @@ function queue(app) {
     h('button', { type: 'button', class: 'card', 'data-focus': `op-${r.number}`, disabled: docs.session.busy, onclick: () => app.run('op_pick', { number: r.number }) },
       h('span', { class: 'card-words' },
         h('span', { class: 'card-title' }, `${r.number} · ${words.t(`state.${r.state}`)}`),
-        h('span', { class: 'card-note' }, [r.operation && words.operation(r.operation), r.created && words.t('OP_QUEUE.age', { time: age(r.created) }), words.t(r.advice)].filter(Boolean).join(' · '))));
+        h('span', { class: 'card-note' }, [r.operation && words.operation(r.operation), r.created && words.t('OP_QUEUE.age', { time: age(r.created) })].filter(Boolean).join(' · ')),
+        h('span', { class: 'card-note' }, words.t(r.advice))));
   const page = (to, enabled) => act(app, `OP_QUEUE.do.${to}`, () => app.run('op_page', { to }), { focus: `do-${to}`, disabled: !enabled || docs.session.busy });
   return {
     shape: 'menu',
@@ -159,7 +160,7 @@ function request(app) {
     shape: 'typing letters',
     stage: [
       heard(app), h('p', {}, `${r.number} · ${words.t(`evidence.${draft.evidence}`)}`),
-      h('div', { class: 'field active', role: 'group', 'aria-label': words.t('OP_REQUEST.note') }, h('span', { class: 'field-name' }, words.t('OP_REQUEST.note')), h('span', { class: 'field-value' }, draft.note, h('span', { class: 'caret' }))),
+      h('div', { class: 'field active', role: 'group', 'aria-label': words.t('OP_REQUEST.ticket') }, h('span', { class: 'field-name' }, words.t('OP_REQUEST.ticket')), h('span', { class: 'field-value' }, draft.note, h('span', { class: 'caret' }))),
     ],
     act: [
       keep(app, 'pad', 'note', () => keypad(words, 'letters', false, (k) => app.onKey(k))),

@@ -222,7 +222,7 @@ function secretEntry(command, arg, more = () => []) {
     return {
       shape: field.digits ? 'typing' : 'typing letters',
       say: [{ key: label }, { key: bounds, params: field }],
-      stage: [service(app), medal(app), draft.coding ? h('h1', { tabindex: '-1', 'data-focus': 'title' }, words.t('BIND_QR.do.type_code')) : [title(app), lines(app)], notice(app), box, left],
+      stage: [service(app), medal(app), draft.coding ? h('h1', { class: notice(app) ? 'spare' : '', tabindex: '-1', 'data-focus': 'title' }, words.t('BIND_QR.do.type_code')) : [title(app), lines(app)], notice(app), h('div', { class: 'fields' }, box, left)],
       act: [
         keep(app, 'pad', [command, field.digits], () => keypad(words, field.digits ? 'digits' : 'letters', true, (k) => app.onKey(k))),
         keep(app, 'buttons', [command, others, session.busy, n < field.min], () =>
@@ -270,6 +270,9 @@ const staffCode = secretEntry('staff_code', 'code');
 // What the customer's page ends with, where the provider wants it back.
 const codeEntry = secretEntry('submit_code', 'code', (app) => app.docs.request?.link?.qr && button(app.words.t('do.back'), 'side', () => { app.draft.empty(); app.draft.coding = false; app.redraw(); }, { 'data-focus': 'do-scan', say: 'do.back' }));
 
+/** A domain that breaks before a dot and nowhere else, since it is to be compared. */
+const domain = (name) => name?.split(/(?=\.)/).flatMap((part, i) => (i === 0 ? [part] : [h('wbr'), part]));
+
 function bindQR(app) {
   const { words, docs, link } = app;
   const { request, session } = docs;
@@ -285,7 +288,7 @@ function bindQR(app) {
     shape: 'scan',
     stage: [
       medal(app), title(app), lines(app), notice(app),
-      request?.link && h('dl', { class: 'facts plate' }, fact(words.t('BIND_QR.domain'), request.link.domain, 'mono')),
+      request?.link && h('dl', { class: 'facts plate' }, fact(words.t('BIND_QR.domain'), domain(request.link.domain), 'mono')),
       request?.await_till && countdown(link, request.await_till, words.t('BIND_QR.left'), words.t('BIND_QR.late')),
     ],
     act: [code ? h('div', { class: 'code' }, qrCode(code, words.t('BIND_QR.alt'))) : h('p', { class: 'notice' }, words.t('BIND_QR.missing')), keep(app, 'buttons', [Boolean(wanted), session.busy], () => h('div', { class: 'buttons row' }, choices()))],
