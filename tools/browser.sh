@@ -11,7 +11,7 @@ if [ ${#packages[@]} -eq 0 ]; then
 	exit 1
 fi
 set +e
-go test -tags e2e -race -count=1 -timeout 15m -v "$@" "${packages[@]}" 2>&1 | tee "$log" | grep -Ev '^=== |^PASS$'
+go test -tags e2e -race -count=1 -timeout 45m -v "$@" "${packages[@]}" 2>&1 | tee "$log" | grep -Ev '^=== |^PASS$'
 status=${PIPESTATUS[0]}
 set -e
 if [ "$status" -eq 0 ] && ! grep -q '^--- PASS' "$log"; then

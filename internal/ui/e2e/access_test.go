@@ -137,37 +137,83 @@ func (k *kiosk) walkWith(h hand, op txn.Operation) {
 }
 
 // TestPreferences: contrast and the low layout are switched on the screen and are gone after the wipe.
+// The low layout keeps to every rule, axe's too, on screens of each kind.
 func TestPreferences(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
 	for _, l := range layouts {
-		k := newKiosk(t, ctx, l, short)
-		k.load()
-		k.at(ui.Attract)
-		k.lang = ui.Indonesian
-		k.tap("do-reach")
-		k.wait("the low layout", `document.documentElement.dataset.reach === 'low'`)
-		require.Equal(t, "true", js[string](k, `document.querySelector('[data-focus=do-reach]').getAttribute('aria-pressed')`))
-		k.shot("60-low-attract")
-		k.start(ui.Indonesian, txn.PrepaidResetPIN)
-		k.shot("60-low-consent")
-		k.tap("do-agree")
-		k.at(ui.Ident)
-		for _, v := range typedFor[txn.PrepaidResetPIN] {
-			k.shot("60-low-ident-" + v[:1])
-			k.keys(v)
-			k.tap("do-next")
+		for _, lang := range languages {
+			if testing.Short() && lang != ui.Indonesian {
+				continue
+			}
+			k := newKiosk(t, ctx, l, short)
+			k.examine()
+			k.load()
+			k.at(ui.Attract)
+			k.low()
+			k.speak(lang)
+			k.shot("60-low-attract")
+			k.start(lang, txn.PrepaidResetPIN)
+			k.shot("60-low-consent")
+			k.tap("do-agree")
+			k.at(ui.Ident)
+			for _, v := range typedFor[txn.PrepaidResetPIN] {
+				k.shot("60-low-ident-" + v[:1])
+				k.keys(v)
+				k.tap("do-next")
+			}
+			k.at(ui.Verify)
+			k.shot("60-low-verify")
+			k.pin("77314159")
+			k.at(ui.PIN)
+			k.pin("4815")
+			k.at(ui.PINAgain)
+			k.pin("4815")
+			k.at(ui.Review)
+			k.shot("60-low-review")
+			k.tap("do-contrast")
+			k.wait("contrast", `document.documentElement.dataset.theme === 'contrast'`)
+			k.settle()
+			k.picture("60-low-review.both")
+			k.look("60-low-review.both")
+			k.tap("do-stop")
+			k.wait("nothing of it after the wipe", `document.querySelector('main')?.dataset.state === 'ATTRACT' && !document.documentElement.dataset.theme && !document.documentElement.dataset.reach`)
+
+			k.engine.SetLink("finpay", false)
+			k.low()
+			k.at(ui.Attract)
+			k.speak(lang)
+			k.tap("do-start")
+			k.at(ui.Home)
+			k.shot("60-low-home-offline")
+			k.tap("do-stop")
+			k.at(ui.Attract)
+			k.engine.SetLink("finpay", true)
+			k.low()
+			id := k.send(lang, txn.FinpayBind)
+			k.engine.Move(id, uitest.Await(txn.AwaitLink, txn.ReasonLinkOpen, 5*time.Minute, map[string]string{
+				txn.DataLinkURL: "https://webview.finnet.example/" + strings.Repeat("eyJ0eXAiOiJKV1Qi", 50), txn.DataLinkDomain: "webview.finnet.example",
+			}))
+			k.at(ui.BindQR)
+			k.shot("60-low-bind-qr")
+			k.engine.Move(id, uitest.Answer(txn.Unknown, txn.InDoubt, txn.ReasonNoAnswer))
+			k.at(ui.Pending)
+			k.shot("60-low-pending")
+			k.tap("do-receipt")
+			k.at(ui.Receipt)
+			k.shot("60-low-receipt")
+			k.leave()
+			k.quietConsole()
 		}
-		k.at(ui.Verify)
-		k.tap("do-contrast")
-		k.wait("contrast", `document.documentElement.dataset.theme === 'contrast'`)
-		k.settle()
-		k.picture("60-low-verify.contrast")
-		k.look("60-low-verify.contrast")
-		k.tap("do-stop")
-		k.wait("nothing of it after the wipe", `document.querySelector('main')?.dataset.state === 'ATTRACT' && !document.documentElement.dataset.theme && !document.documentElement.dataset.reach`)
-		k.quietConsole()
 	}
+}
+
+// low switches the low layout on.
+func (k *kiosk) low() {
+	k.t.Helper()
+	k.tap("do-reach")
+	k.wait("the low layout", `document.documentElement.dataset.reach === 'low'`)
+	require.Equal(k.t, "true", js[string](k, `document.querySelector('[data-focus=do-reach]').getAttribute('aria-pressed')`))
 }
 
 // TestMotion: who asks the system for less motion sees none.

@@ -4,15 +4,18 @@ package e2e_test
 
 import (
 	"bytes"
+	"fmt"
 	"net/http"
 	"net/http/cookiejar"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/heapprofiler"
+	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/chromedp"
 	"github.com/gorilla/websocket"
@@ -51,6 +54,7 @@ func TestNothingIsLeftForTheNextCustomer(t *testing.T) {
 				o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 300 * time.Millisecond, ui.Unresolved: 700 * time.Millisecond}
 				o.Timeouts.StillThere = 500 * time.Millisecond
 			})
+			heard := k.listenToTheSocket()
 			k.load()
 			k.at(ui.Attract)
 			k.settle()
@@ -75,26 +79,31 @@ func TestNothingIsLeftForTheNextCustomer(t *testing.T) {
 			}
 			id := js[string](k, `document.querySelector('gardu-app').docs.session.session`)
 			js[bool](k, `window.same = true`)
+			require.Contains(t, heard.newest(), "70000000008", "what came through the page's socket can be searched")
 			end.end(k)
 			k.wait("a new page", `window.same === undefined && document.querySelector('main')?.dataset.state === 'ATTRACT'`)
 			k.at(ui.Attract)
 			k.settle()
+			require.Eventually(t, func() bool { return strings.Contains(heard.newest(), `"ATTRACT"`) }, 10*time.Second, 10*time.Millisecond, "the new page has a socket of its own")
 
 			now, err := chromedp.Run(k.ctx, chromedp.CaptureScreenshot())
 			require.NoError(t, err)
 			require.True(t, bytes.Equal(glass, now), "the glass is as it was before anybody came")
 			k.quietConsole() // before the walk below, which touches what nobody may
-			for where, text := range map[string]string{
-				"the document":     js[string](k, `document.documentElement.outerHTML + document.title + location.href + document.referrer + window.name + JSON.stringify(history.state)`),
-				"scripts' reach":   js[string](k, reachable),
-				"the heap":         k.heap(),
-				"cookies":          js[string](k, `document.cookie`),
-				"the agent's word": k.snapshot(),
-			} {
-				for _, c := range append(canaries(r), id) {
-					require.NotContains(t, text, c, where)
+			nothing := func(when string, places map[string]string) {
+				t.Helper()
+				places["the document"] = js[string](k, `document.documentElement.outerHTML + document.title + location.href + document.referrer + window.name + JSON.stringify(history.state)`)
+				places["scripts' reach"] = js[string](k, reachable)
+				places["the heap"] = k.heap()
+				places["cookies"] = js[string](k, `document.cookie`)
+				places["the page's socket"] = heard.newest()
+				for where, text := range places {
+					for _, c := range append(canaries(r), id) {
+						require.NotContains(t, text, c, "%s, %s", where, when)
+					}
 				}
 			}
+			nothing("after the wipe", map[string]string{})
 			require.Equal(t, "0 0 0 0 0", awaited[string](k, `(async () => [localStorage.length, sessionStorage.length, (await indexedDB.databases()).length, (await caches.keys()).length, (await navigator.serviceWorker.getRegistrations()).length].join(' '))()`))
 			history, err := chromedp.Call(k.ctx, page.GetNavigationHistory, cdp.Empty{})
 			require.NoError(t, err)
@@ -105,8 +114,56 @@ func TestNothingIsLeftForTheNextCustomer(t *testing.T) {
 				}
 			}
 			require.Equal(t, 1, pages, "one page in the history")
+
+			// Away and back by the browser's own history: nothing was kept alive, what comes is loaded anew.
+			js[bool](k, `window.same = true`)
+			for _, at := range []int64{0, history.CurrentIndex} {
+				_, err = chromedp.Call(k.ctx, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: history.Entries[at].ID})
+				require.NoError(t, err)
+				k.wait("the history's page", fmt.Sprintf(`location.href === %q && document.readyState === 'complete'`, history.Entries[at].URL))
+			}
+			k.at(ui.Attract)
+			require.Equal(t, "fresh back_forward", js[string](k, `(window.same === undefined ? 'fresh ' : 'kept ') + performance.getEntriesByType('navigation')[0].type`))
+			nothing("by the way of the history", map[string]string{"the agent's word": k.snapshot()})
 		})
 	}
+}
+
+// socketLog is what a tab's sockets brought, each by itself.
+type socketLog struct {
+	mu   sync.Mutex // guards what follows
+	last network.RequestID
+	text map[network.RequestID]string
+}
+
+// newest is everything that came through the newest socket.
+func (l *socketLog) newest() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text[l.last]
+}
+
+// listenToTheSocket notes every frame that the tab gets from now on.
+func (k *kiosk) listenToTheSocket() *socketLog {
+	k.t.Helper()
+	_, err := chromedp.Call(k.ctx, network.Enable, network.EnableParams{})
+	require.NoError(k.t, err)
+	l := &socketLog{text: map[network.RequestID]string{}}
+	frames := chromedp.Events(k.ctx, network.WebSocketFrameReceived)
+	go func() {
+		for e, err := range frames {
+			if err != nil {
+				return
+			}
+			l.mu.Lock()
+			if _, known := l.text[e.RequestID]; !known {
+				l.last = e.RequestID
+			}
+			l.text[e.RequestID] += string(e.Response.PayloadData) + "\n"
+			l.mu.Unlock()
+		}
+	}()
+	return l
 }
 
 // reachable walks over everything that a script could get at from the window and the page's own elements.
