@@ -32,6 +32,7 @@ type Options struct {
 	// nil makes a new one, and every screen needs a new ticket after a restart.
 	CookieKey []byte
 	Timeouts  Timeouts
+	MaxConns  int // connections held at once; 0 for 1,200
 }
 
 // Server serves the screen. Make one with New, then call Serve once.
@@ -45,6 +46,7 @@ type Server struct {
 	desk   *desk
 	times  Timeouts
 	assets *assets
+	most   int // connections held at once
 
 	mu     sync.Mutex // guards what follows
 	charge *conn      // the connection in charge of the screen
@@ -73,6 +75,9 @@ func New(o Options) (*Server, error) {
 	if o.TicketLife <= 0 {
 		o.TicketLife = 30 * time.Second
 	}
+	if o.MaxConns <= 0 {
+		o.MaxConns = maxConnections
+	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
@@ -83,7 +88,7 @@ func New(o Options) (*Server, error) {
 	times := o.Timeouts.withDefaults()
 	s := &Server{
 		log: o.Log, addr: addr, given: o.Listener, host: host, origin: "http://" + host,
-		door: door, times: times, desk: newDesk(o.Log, o.Brand, o.Staff, o.Operator, times), conns: map[*conn]bool{},
+		door: door, times: times, desk: newDesk(o.Log, o.Brand, o.Staff, o.Operator, times), conns: map[*conn]bool{}, most: o.MaxConns,
 	}
 	if s.assets, err = loadAssets(o.Brand, o.Look, o.PxPerMM, times); err != nil {
 		return nil, fmt.Errorf("load the page: %w", err)
@@ -153,7 +158,7 @@ func (s *Server) Serve(ctx context.Context) error {
 			return fmt.Errorf("listen for the screen: %w", err)
 		}
 	}
-	crowd := newCrowd(ln, maxConnections, s.log)
+	crowd := newCrowd(ln, s.most, s.log)
 	// The desk outlives the listener: connections that are closing still post to it.
 	deskCtx, stopDesk := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopDesk()
