@@ -67,6 +67,7 @@ func TestWordsOfTheCauseFit(t *testing.T) {
 				for _, why := range []string{"audit", "disk_full"} {
 					k.server.SetHealth(ui.Health{Reason: why})
 					k.at(ui.OutOfService)
+					k.speak(lang)
 					k.shot("35-" + why)
 					k.server.SetHealth(ui.Health{OK: true})
 					k.at(ui.Attract)
