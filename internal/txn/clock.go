@@ -201,9 +201,10 @@ const slack = time.Second
 
 // stamp makes the record's times be by the present wall clock. A request that
 // waits to be sent while its age is not sure is never written as such, so nothing
-// gets younger by it.
+// gets younger by it; of others it is noted.
 func (c *clock) stamp(r *Request) {
 	m := c.at(r)
+	r.Undated = r.Undated || !m.sure
 	shift := m.Wall.Sub(m.now)
 	r.At = m.Reading
 	if shift.Abs() < slack {

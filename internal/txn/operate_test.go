@@ -588,6 +588,28 @@ func TestAGuardedRepeatKeepsItsReferences(t *testing.T) {
 			})
 		})
 	}
+	t.Run("not after a time off that nobody knows", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b, r := doubtful(t, txn.FinpayResetPIN, repeats(1, 2*time.Minute))
+			b.halt()
+			time.Sleep(14 * time.Hour)
+			b.clock.reboot(false)
+			b.clock.set(1970)
+			b.start()
+			defer b.halt()
+			_, err := b.engine.Cancel(t.Context(), r.ID, txn.ReasonByCustomer) // has it read, and perhaps written
+			require.ErrorIs(t, err, txn.ErrTooLate)
+			b.after(17*time.Minute, r.ID) // it becomes unresolved, which is written
+			b.clock.set(0)
+			b.clock.keep(true)
+			b.after(time.Minute, r.ID)
+			_, err = b.engine.Retry(t.Context(), order(r.ID))
+			refused(t, err, txn.ErrMayHaveSent)
+			require.ErrorContains(t, err, "off for a time that nobody knows")
+			b.after(time.Hour, r.ID)
+			require.Equal(t, 1, b.platform.sent())
+		})
+	})
 	t.Run("not where the disk takes so long that the day is over", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			time.Sleep(16*time.Hour + 54*time.Minute)

@@ -40,6 +40,8 @@ func (e *Engine) cannotRepeat(r *Request, p *Policy) string {
 		return "what it needs was destroyed with its first attempt"
 	case !m.Kept || !m.sure:
 		return "this machine's clock cannot be believed, and a provider knows a repeat on the same day only"
+	case r.Undated:
+		return "the machine was off for a time that nobody knows, and a provider knows a repeat on the same day only"
 	case !e.arrivesThatDay(at.Began, m.now):
 		return "the day is over or ends within minutes, and a provider knows a repeat on the same day only"
 	}

@@ -145,6 +145,7 @@ type Request struct {
 	Cooldown  time.Time         `json:"cooldown,omitzero"`   // this customer may not ask for this operation before
 	Note      string            `json:"note,omitzero"`       // an operator's reason, when one decided
 	NoteBy    string            `json:"note_by,omitzero"`    // and who that was
+	Undated   bool              `json:"undated,omitzero"`    // it was written when nobody knew for how long the machine had been off: its times may lie further back
 	At        Reading           `json:"at"`                  // the clocks at the last writing; the other times are by its wall clock
 }
 

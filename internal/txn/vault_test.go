@@ -117,7 +117,8 @@ func place(r *txn.Request) string { return r.Customer + " " + string(r.Operation
 
 func (v *vault) put(r *txn.Request, s *secret.Value) {
 	c := plain(r)
-	if old := v.items[r.Seq]; r.State == txn.Queued && (old == nil || old.State != txn.Queued) {
+	old := v.items[r.Seq]
+	if r.State == txn.Queued && (old == nil || old.State != txn.Queued) {
 		v.queued[r.ID] = time.Now()
 	}
 	v.items[r.Seq] = c
@@ -127,7 +128,10 @@ func (v *vault) put(r *txn.Request, s *secret.Value) {
 	case r.Secret == "":
 		delete(v.secrets, r.ID)
 	}
-	if until := time.Now().Add(r.Cooldown.Sub(r.At.Wall)); !r.Cooldown.IsZero() && until.After(v.cool[place(r)]) {
+	// A record that is written again after a time off that nobody knows has its times
+	// moved, so that only the first writing counts.
+	fresh := !r.Cooldown.IsZero() && (old == nil || old.Cooldown.IsZero())
+	if until := time.Now().Add(r.Cooldown.Sub(r.At.Wall)); fresh && until.After(v.cool[place(r)]) {
 		if v.cool[place(r)].Before(time.Now()) {
 			v.cooled[place(r)] = time.Now()
 		}
@@ -158,6 +162,16 @@ func (v *vault) put(r *txn.Request, s *secret.Value) {
 	}
 }
 
+// of lists what there is of one customer and operation. mu is held.
+func (v *vault) of(where string) (all []txn.Request) {
+	for _, r := range v.items {
+		if place(r) == where {
+			all = append(all, *r)
+		}
+	}
+	return all
+}
+
 func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -169,7 +183,7 @@ func (v *vault) Add(_ context.Context, r *txn.Request, s *secret.Value) error {
 	}
 	// Who asked before the engine was told that the earlier one is stored is let in.
 	if time.Until(v.cool[place(r)]) > blink && time.Since(v.cooled[place(r)]) > blink {
-		v.fail("%s is accepted, and its customer has to wait until %v", r.ID, v.cool[place(r)])
+		v.fail("%s is accepted, and its customer has to wait until %v, as is known since %v; now is %v; there are %+v", r.ID, v.cool[place(r)], v.cooled[place(r)], time.Now(), v.of(place(r)))
 	}
 	stored, err := v.luck(true)
 	if stored {

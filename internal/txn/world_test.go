@@ -116,7 +116,7 @@ func (p at) begin(c txn.Call) *deed {
 	case disk.State != txn.Sending || disk.Last().ExternalID != c.Attempt.ExternalID || disk.Last().Outcome != 0:
 		w.fail("%s is sent, and its attempt is not on disk: %s", r.ID, disk.State)
 	case now.After(w.tooLate(r).Add(blink)) && !(c.Attempt.Repeat && w.wanted(r.ID)):
-		w.fail("%s is sent %v after its time", r.ID, now.Sub(w.tooLate(r)))
+		w.fail("%s is sent %v after its time, repeat %v: %+v, on disk %+v", r.ID, now.Sub(w.tooLate(r)), c.Attempt.Repeat, r, disk)
 	case w.quiet[p.provider].stands(now):
 		w.fail("%s is sent to a provider that wants to be left alone", r.ID)
 	case len(c.Request.Attempts) > 45:
