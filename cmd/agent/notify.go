@@ -93,6 +93,20 @@ const firstInherited = 3
 // It returns nil where no socket was passed. The socket must be the one that the
 // configuration names.
 func inheritedListener(want string) (net.Listener, error) {
+	l, err := inherited("gardu.socket")
+	if l == nil || err != nil {
+		return nil, err
+	}
+	if got := l.Addr().String(); got != want {
+		_ = l.Close()
+		return nil, fmt.Errorf("gardu.socket listens on %s and screen.listen is %s; make them the same: 'systemctl edit gardu.socket' with ListenStream= and ListenStream=%s under [Socket]", got, want, want)
+	}
+	return l, nil
+}
+
+// inherited is the one socket that the manager has opened for a unit, nil where there
+// is none.
+func inherited(unit string) (net.Listener, error) {
 	count, pid := os.Getenv("LISTEN_FDS"), os.Getenv("LISTEN_PID")
 	for _, name := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
 		_ = os.Unsetenv(name)
@@ -101,17 +115,13 @@ func inheritedListener(want string) (net.Listener, error) {
 		return nil, nil
 	}
 	if count != "1" {
-		return nil, fmt.Errorf("gardu.socket passes %s sockets instead of one; take the added ListenStream= out of its drop-ins in /etc/systemd/system/gardu.socket.d", count)
+		return nil, fmt.Errorf("%s passes %s sockets instead of one; take the added ListenStream= out of its drop-ins in /etc/systemd/system/%s.d", unit, count, unit)
 	}
 	unix.CloseOnExec(firstInherited)
-	f := os.NewFile(firstInherited, "gardu.socket")
+	f := os.NewFile(firstInherited, unit)
 	l, err := net.FileListener(f)
 	if err := errors.Join(err, f.Close()); err != nil {
-		return nil, fmt.Errorf("take the socket that gardu.socket passes: %w; it must be a TCP socket: ListenStream=%s", err, want)
-	}
-	if got := l.Addr().String(); got != want {
-		_ = l.Close()
-		return nil, fmt.Errorf("gardu.socket listens on %s and screen.listen is %s; make them the same: 'systemctl edit gardu.socket' with ListenStream= and ListenStream=%s under [Socket]", got, want, want)
+		return nil, fmt.Errorf("take the socket that %s passes: %w; it must be of the kind that ListenStream= opens", unit, err)
 	}
 	return l, nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
-	"syscall"
 	"time"
 	"unicode/utf8"
 
@@ -37,8 +36,6 @@ type settings struct {
 	Update   updateSettings    `toml:"update"`
 
 	providers []provider // those that the file has a table for
-
-	worker *syscall.Credential // whom the token's worker runs as, where we are root; nil for this user
 }
 
 type kioskSettings struct {
@@ -335,9 +332,6 @@ func (s *settings) openKeystore(log *slog.Logger) (*keystore.Store, error) {
 	pin := keystore.PINFile(s.Token.PINFile)
 	if s.Token.PINCredential != "" {
 		pin = keystore.PINCredential(s.Token.PINCredential, s.Token.SealedPIN)
-		if s.worker != nil && os.Getenv("CREDENTIALS_DIRECTORY") == "" {
-			pin = keystore.PINUnsealed(s.Token.SealedPIN, unseal(s.Token.PINCredential, s.Token.SealedPIN))
-		}
 	}
 	return keystore.Open(keystore.Options{
 		Module: s.Token.Module, InitReserved: s.Token.InitReserved, TrustModulePath: s.Token.TrustModulePath,

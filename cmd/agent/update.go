@@ -26,7 +26,7 @@ func hidden(c *cobra.Command) *cobra.Command {
 func (a *app) updateCommand() *cobra.Command {
 	c := group("update", "Fetch, verify, install and take back releases",
 		a.updateStatusCommand(), a.updateCheckCommand(), a.updateApplyCommand(), a.updateHoldCommand(), a.updateResumeCommand(),
-		a.updateRollbackCommand(), hidden(a.updateRunCommand()), hidden(a.updateBootCountCommand()), hidden(a.updateLaunchCommand()))
+		a.updateRollbackCommand(), hidden(a.updateRunCommand()), hidden(a.updateFetchCommand()), hidden(a.updateBootCountCommand()), hidden(a.updateLaunchCommand()))
 	c.Long = `update brings signed releases to this kiosk. By itself it looks for them now and then,
 installs one while no customer is there and the window is open, watches whether it
 works, and takes it back when it does not. These commands show that and do it by hand.`

@@ -88,16 +88,14 @@ func (a *app) updater(ctx context.Context, from string) (*updaterOf, error) {
 	id := &identity{config: a.config, view: v, log: log}
 	o := update.Options{
 		Paths:  a.paths(),
-		Source: update.SourceOptions{URL: repository, CAFile: s.CAFile, Proxy: s.Proxy, Missing: s.MissingStatus},
+		Source: s.source(repository, id),
 		Root:   s.RootFile, MaxAge: time.Duration(s.MaxAge), Built: sourceDate,
 		Kiosk: update.KioskID(v.Kiosk.Number), Channel: s.Channel, Arch: runtime.GOARCH, Base: factoryVersion(ctx, a.paths()),
 		Windows: s.windows(), Zone: s.location(), Held: s.HoldReason,
 		Settle: settle, Within: time.Duration(s.Within), IdleWait: time.Duration(s.WaitIdle),
 		Host: &updateHost{a, v.Admin.Socket}, Record: rec.record, Log: log,
 	}
-	if s.ClientKey != "" {
-		o.Source.Certificate = id.certificate
-	}
+	o.Source.Fetcher = a.fetcher()
 	return &updaterOf{update.New(o), rec, id}, nil
 }
 
@@ -145,20 +143,12 @@ func asService(ctx context.Context, program string, args ...string) *exec.Cmd {
 	if err != nil {
 		return c
 	}
-	if cred := credentialOf(u); cred != nil {
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: cred}
-	}
-	return c
-}
-
-// credentialOf is nil where the user's numbers are none.
-func credentialOf(u *user.User) *syscall.Credential {
 	uid, uerr := strconv.ParseUint(u.Uid, 10, 32)
 	gid, gerr := strconv.ParseUint(u.Gid, 10, 32)
-	if uerr != nil || gerr != nil {
-		return nil
+	if uerr == nil && gerr == nil {
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
 	}
-	return &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	return c
 }
 
 // updateHost is this machine for the updater.

@@ -1,27 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
-	"os/exec"
-	"os/user"
-	"slices"
-	"strconv"
-	"syscall"
 	"time"
 
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
 	"gardu/internal/config"
+	"gardu/internal/update"
 )
 
-// identity is by what the updater tells the repository who asks: a key in the token.
-// It has nothing of the agent's, which may be what a release is there to mend; the
-// token is opened when the repository is first asked, and not where no key is set.
+// identity is by what the repository is told who asks: a key in the token. It has
+// nothing of the agent's, which may be what a release is there to mend; the token is
+// opened when the repository is first asked, and not where no key is set.
 type identity struct {
 	config string
 	view   *updateView
@@ -42,7 +37,7 @@ func (i *identity) certificate(ctx context.Context) (*tls.Certificate, error) {
 		if err := config.ReadTables(i.config, &part, "token"); err != nil {
 			return nil, err
 		}
-		set.Token, set.worker = part.Token, workerCredential()
+		set.Token = part.Token
 		ag := newAgent(set, i.log)
 		var err error
 		if ag.keys, err = set.openKeystore(i.log); err != nil {
@@ -66,73 +61,67 @@ func (i *identity) close() {
 	}
 }
 
-// workerCredential is the service's user, for whom the vendor's module was set up and
-// as whom alone it runs: as root it would do as it likes, and leave files behind that
-// the agent cannot open. nil where we are not root, or there is no such user.
-func workerCredential() *syscall.Credential {
-	if os.Geteuid() != 0 {
-		return nil
+// fetcherIdle is how long a fetcher that nobody asks keeps the token open.
+const fetcherIdle = 15 * time.Second
+
+func (a *app) updateFetchCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "fetch", Short: "What gardu-fetch.service does", Args: usage(cobra.NoArgs),
+		RunE: func(c *cobra.Command, _ []string) error {
+			if err := a.becomeCommitted(); err != nil {
+				_, _ = fmt.Fprintf(a.err, "gardu: the committed version does not fetch (%v); this copy does\n", err)
+			}
+			return a.serveFetches(c.Context())
+		},
 	}
-	u, err := user.Lookup(serviceUser)
+}
+
+// serveFetches goes to the repository in root's place, and to none but the configured
+// one.
+func (a *app) serveFetches(ctx context.Context) error {
+	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
+		return fmt.Errorf("forbid other programs of this user to look into the memory: %w", err)
+	}
+	v, err := readUpdateView(a.config)
 	if err != nil {
-		return nil
+		return err
 	}
-	c := credentialOf(u)
-	if c == nil {
-		return nil
+	log, err := newLog(a.err, v.Log)
+	if err != nil {
+		return err
 	}
-	// Groups that let it at a token: its own, and those that a unit was given for that.
-	own, _ := u.GroupIds()
-	for _, g := range own {
-		if n, err := strconv.ParseUint(g, 10, 32); err == nil {
-			c.Groups = append(c.Groups, uint32(n))
-		}
+	l, err := inherited("gardu-fetch.socket")
+	if err != nil {
+		return err
 	}
-	given, _ := os.Getgroups()
-	for _, g := range given {
-		if g > 0 && !slices.Contains(c.Groups, uint32(g)) { //nolint:gosec // G115: the kernel's own
-			c.Groups = append(c.Groups, uint32(g)) //nolint:gosec // G115: likewise
-		}
+	if l == nil {
+		return fmt.Errorf("this is started by gardu-fetch.socket; to fetch by hand run 'gardu update check'")
 	}
-	return c
+	id := &identity{config: a.config, view: v, log: log}
+	defer id.close()
+	src, err := update.NewSource(v.Update.source(v.Update.Repository, id))
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	return update.ServeFetches(ctx, l, src, fetcherIdle)
 }
 
-// unsealTime is more than a TPM takes.
-const unsealTime = 30 * time.Second
-
-// unseal opens a sealed PIN where no unit has done so.
-func unseal(name, sealed string) func(context.Context) (io.ReadCloser, error) {
-	return func(ctx context.Context) (io.ReadCloser, error) {
-		ctx, cancel := context.WithTimeout(ctx, unsealTime)
-		c := exec.CommandContext(ctx, "systemd-creds", "decrypt", "--name="+name, sealed, "-") //nolint:gosec // G204: what the configuration of root's own names
-		u := &unsealing{cmd: c, cancel: cancel}
-		c.Stderr = &u.said
-		var err error
-		if u.ReadCloser, err = c.StdoutPipe(); err == nil {
-			err = c.Start()
-		}
-		if err != nil {
-			cancel()
-			return nil, fmt.Errorf("%w; give the credential to the unit: LoadCredentialEncrypted=%s:%s", err, name, sealed)
-		}
-		return u, nil
+// source says how a repository is reached by who goes to the network.
+func (s *updateSettings) source(repository string, id *identity) update.SourceOptions {
+	o := update.SourceOptions{URL: repository, CAFile: s.CAFile, Proxy: s.Proxy, Missing: s.MissingStatus}
+	if s.ClientKey != "" {
+		o.Certificate = id.certificate
 	}
+	return o
 }
 
-type unsealing struct {
-	io.ReadCloser
-
-	cmd    *exec.Cmd
-	cancel context.CancelFunc
-	said   bytes.Buffer
-}
-
-func (u *unsealing) Close() error {
-	defer u.cancel()
-	err := u.cmd.Wait() // closes the pipe too
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		return fmt.Errorf("%s: %w: %s; where the PIN is sealed with a TPM, give the credential to the unit: provisioning.md, \"Updates\"",
-			u.cmd.Args[0], err, firstLine(bytes.TrimSpace(u.said.Bytes())))
+// fetcher is the socket of the one who goes to the network for root; empty where there
+// is none, and this program goes itself.
+func (a *app) fetcher() string {
+	var st unix.Stat_t
+	if a.prefix != "" || unix.Stat(update.FetcherSocket, &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+		return ""
 	}
-	return err
+	return update.FetcherSocket
 }

@@ -28,6 +28,6 @@ func workerIdentity() string { return "sha256:" + embedded.Sum()[:16] }
 func (s *settings) workerLauncher(log *slog.Logger) func() (*exec.Cmd, error) {
 	return embedded.New(embedded.Options{
 		Dir:    filepath.Dir(s.Admin.Socket), // the runtime directory
-		Helper: s.Token.HelperPath, TrustHelper: s.Token.TrustModulePath, As: s.worker, Log: log,
+		Helper: s.Token.HelperPath, TrustHelper: s.Token.TrustModulePath, Log: log,
 	}).Command
 }

@@ -24,13 +24,14 @@ func (b *bench) install(ctx context.Context) (string, error) {
 	if err := has("dpkg", said, "nothing runs before this kiosk is provisioned: /usr/share/doc/gardu/provisioning.md"); err != nil {
 		return "", err
 	}
-	state, err := b.c.sh(ctx, `systemctl is-active gardu.service gardu.socket; systemctl is-enabled gardu.service gardu.socket gardu-update.path gardu-update.timer; systemctl --failed --no-legend; gardu version
-stat -c '%n %U %a' /etc/gardu /var/lib/gardu /opt/gardu /opt/gardu/versions /var/lib/gardu-update /usr/lib/gardu/gardu; test -r /usr/share/doc/gardu/provisioning.md; systemd-analyze verify gardu.service gardu.socket gardu-rollback.service gardu-update.service gardu-update.path gardu-update.timer 2>&1 | grep gardu`)
+	state, err := b.c.sh(ctx, `systemctl is-active gardu.service gardu.socket; systemctl is-enabled gardu.service gardu.socket gardu-fetch.socket gardu-update.path gardu-update.timer; systemctl --failed --no-legend; gardu version
+stat -c '%n %U %a' /etc/gardu /var/lib/gardu /opt/gardu /opt/gardu/versions /var/lib/gardu-update /usr/lib/gardu/gardu; test -r /usr/share/doc/gardu/provisioning.md; systemd-analyze verify gardu.service gardu.socket gardu-fetch.service gardu-fetch.socket gardu-rollback.service gardu-update.service gardu-update.path gardu-update.timer 2>&1 | grep gardu`)
 	if err != nil && !strings.Contains(state, "gardu "+b.old) {
 		return "", err
 	}
 	const want = `inactive
 inactive
+enabled
 enabled
 enabled
 enabled
@@ -299,7 +300,7 @@ var exposure = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)
 
 func (b *bench) security(ctx context.Context) (string, error) {
 	var all []string
-	for _, unit := range []string{"gardu.service", "gardu-rollback.service", "gardu-update.service"} {
+	for _, unit := range []string{"gardu.service", "gardu-fetch.service", "gardu-update.service", "gardu-rollback.service"} {
 		out, err := b.c.in(ctx, "systemd-analyze", "security", "--no-pager", unit)
 		if err != nil {
 			return "", err
@@ -312,7 +313,7 @@ func (b *bench) security(ctx context.Context) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		if unit == "gardu.service" && f > 1.5 {
+		if f > 1.5 {
 			return "", fmt.Errorf("%s is exposed %.1f:\n%s", unit, f, out)
 		}
 		all = append(all, fmt.Sprintf("%s %.1f", strings.TrimSuffix(unit, ".service"), f))

@@ -39,7 +39,7 @@ func (b *bench) reinstall(ctx context.Context) (string, error) {
 	if err := b.health(ctx, 30*time.Second, inService); err != nil {
 		return "", err
 	}
-	state, err := b.c.sh(ctx, "systemctl is-enabled gardu.service gardu.socket gardu-update.timer; systemctl is-active gardu.service gardu-update.path gardu-update.timer")
+	state, err := b.c.sh(ctx, "systemctl is-enabled gardu.service gardu.socket gardu-fetch.socket gardu-update.timer; systemctl is-active gardu.service gardu-fetch.socket gardu-update.path gardu-update.timer")
 	if err != nil {
 		return "", fmt.Errorf("%w: %s", err, state)
 	}
@@ -136,8 +136,8 @@ func (b *bench) rpm(ctx context.Context) (string, error) {
 	if err := has("rpm -i", said, "nothing runs before this kiosk is provisioned"); err != nil {
 		return "", err
 	}
-	enabled := "enabled\nenabled\nenabled\nenabled\n"
-	state := "systemctl is-enabled gardu.service gardu.socket gardu-update.path gardu-update.timer; gardu version; rpm -V --nodeps gardu; stat -c '%U %a' /etc/gardu /var/lib/gardu /opt/gardu"
+	enabled := "enabled\nenabled\nenabled\nenabled\nenabled\n"
+	state := "systemctl is-enabled gardu.service gardu.socket gardu-fetch.socket gardu-update.path gardu-update.timer; gardu version; rpm -V --nodeps gardu; stat -c '%U %a' /etc/gardu /var/lib/gardu /opt/gardu"
 	out, err := b.c.sh(ctx, state)
 	if err != nil {
 		return "", err

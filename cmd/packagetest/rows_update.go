@@ -35,6 +35,7 @@ func (b *bench) updateRows() []row {
 		row{name: "a customer's session: the update waits for its end", limit: 5 * time.Minute, do: b.waits},
 		row{name: "power cut at each step of the swap: one whole version, then the new one", limit: 15 * time.Minute, do: b.cuts},
 		row{name: "disk full: the reason is shown, nothing changes, and it goes on afterwards", limit: 5 * time.Minute, do: b.diskFull},
+		row{name: "a repository that demands a client certificate: its key is in the token", limit: 5 * time.Minute, do: b.identifies},
 		row{name: "USB: gardu update apply --from, without a repository", limit: 5 * time.Minute, do: b.usb},
 		row{name: "hold, resume, and rollback by hand", limit: 5 * time.Minute, do: b.byHand},
 	)

@@ -52,6 +52,8 @@ func visit(ctx context.Context, args []string) error {
 	s.Screen = "127.0.0.1:8700" // as it is delivered: the machine has a network of its own
 	v := &visitor{s: s, up: s.Platforms()}
 	switch args[0] {
+	case "repository":
+		return serveRepository(ctx, args[1:])
 	case "plan":
 		return json.NewEncoder(os.Stdout).Encode(s)
 	case "introduce":

@@ -56,8 +56,7 @@ type Options struct {
 
 	// Launcher returns the command that becomes the token worker; nil starts this
 	// program itself with the one argument "token-worker". Arguments, environment
-	// and file descriptors that the worker needs are set by the Store; whom it runs as
-	// (SysProcAttr.Credential) is the Launcher's to say.
+	// and file descriptors that the worker needs are set by the Store.
 	Launcher func() (*exec.Cmd, error)
 	// EnvAllow are names of environment variables that the worker inherits, in
 	// addition to DefaultEnvironment; a trailing * stands for any rest.

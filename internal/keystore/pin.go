@@ -81,32 +81,6 @@ func PINCredential(name, sealed string) PINSource {
 	}
 }
 
-// PINUnsealed is PINCredential for root, whom no unit has given the credential to:
-// open opens sealed and yields what PINCredential would read. An error of its Close
-// is one of the PIN.
-func PINUnsealed(sealed string, open func(context.Context) (io.ReadCloser, error)) PINSource {
-	return func(ctx context.Context) (*secret.Value, PINOrigin, error) {
-		origin, err := sealedOrigin(sealed)
-		if err != nil {
-			return nil, "", err
-		}
-		r, err := open(ctx)
-		if err != nil {
-			return nil, "", configuration("token PIN: %v", err)
-		}
-		pin, err := readPIN(r, sealed)
-		if cerr := r.Close(); cerr != nil {
-			if err == nil {
-				pin.Wipe()
-			}
-			return nil, "", configuration("token PIN: %v", cerr)
-		}
-		return pin, origin, err
-	}
-}
-
-// sealedOrigin must be the same for root and for the agent, or the two would undo
-// each other's record of a wrong PIN: what the agent may not read, root does not.
 func sealedOrigin(path string) (PINOrigin, error) {
 	f, err := os.Open(path) //nolint:gosec // the path comes from the local configuration
 	if errors.Is(err, fs.ErrPermission) {
@@ -120,19 +94,11 @@ func sealedOrigin(path string) (PINOrigin, error) {
 		return "", configuration("token PIN: %v; name the sealed credential's file", err)
 	}
 	defer func() { _ = f.Close() }()
-	if st, err := f.Stat(); err == nil && st.Mode().Perm()&0o077 == 0 && ownedByRoot(st) {
-		return changeTime(path, st), nil
-	}
 	h := sha256.New()
 	if _, err := io.Copy(h, io.LimitReader(f, 1<<20)); err != nil {
 		return "", configuration("token PIN: read the sealed credential: %v", err)
 	}
 	return PINOrigin("sealed " + path + " sha256=" + hex.EncodeToString(h.Sum(nil))), nil
-}
-
-func ownedByRoot(st fs.FileInfo) bool {
-	sys, ok := st.Sys().(*syscall.Stat_t)
-	return ok && sys.Uid == 0
 }
 
 func changeTime(path string, st fs.FileInfo) PINOrigin {

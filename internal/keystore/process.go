@@ -75,10 +75,7 @@ func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
 	cmd.Stdin, cmd.Stdout = nil, nil
-	if cmd.SysProcAttr == nil {
-		cmd.SysProcAttr = &syscall.SysProcAttr{}
-	}
-	cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{
 		gen: gen, fd: fds[0], cmd: cmd, log: log, started: time.Now(),
 		words: words{log: log}, pending: make(map[uint32]*call), ended: make(chan struct{}),

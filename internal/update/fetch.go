@@ -56,6 +56,9 @@ type SourceOptions struct {
 	// Certificate gives the certificate by which this kiosk identifies itself over
 	// HTTPS; nil where it has none. It is asked once, before the first request.
 	Certificate func(context.Context) (*tls.Certificate, error)
+	// Fetcher is the socket of one who goes to the network in our place, see
+	// ServeFetches; empty: we go ourselves. The folder of a file:// URL is read here.
+	Fetcher string
 }
 
 // Source is a repository: a folder of files behind HTTPS or on a stick.
@@ -65,6 +68,7 @@ type Source struct {
 	client  *http.Client
 	missing []int
 	stall   time.Duration
+	fetcher string // its socket, where one is asked
 
 	certificate func(context.Context) (*tls.Certificate, error)
 	identity    sync.Mutex       // guards what follows
@@ -93,6 +97,10 @@ func NewSource(o SourceOptions) (*Source, error) {
 	case u.Scheme == "http" && isLoopback(u.Hostname()):
 	default:
 		return nil, fmt.Errorf("the repository's address %q is not https://host/path/ or file:///folder", o.URL)
+	}
+	if o.Fetcher != "" {
+		s.overFetcher(o.Fetcher)
+		return s, nil
 	}
 	t := &http.Transport{
 		DialContext:            (&net.Dialer{Timeout: dialTimeout}).DialContext,
@@ -250,6 +258,9 @@ func (s *Source) Open(ctx context.Context, name string, offset int64) (r io.Read
 	s.requests.Add(1)
 	a, err := s.client.Do(q)
 	if err != nil {
+		if s.fetcher != "" {
+			return nil, 0, 0, fmt.Errorf("%w: the fetcher does not answer: %w; see 'systemctl status gardu-fetch.socket gardu-fetch.service'", ErrNetwork, err)
+		}
 		if why := s.refused(err); why != nil {
 			return nil, 0, 0, fmt.Errorf("%w (%w: %w)", why, ErrNetwork, err)
 		}
@@ -257,6 +268,8 @@ func (s *Source) Open(ctx context.Context, name string, offset int64) (r io.Read
 	}
 	size = a.ContentLength
 	switch {
+	case s.fetcher != "" && a.StatusCode == http.StatusBadGateway:
+		return nil, 0, 0, saidByFetcher(a)
 	case a.StatusCode == http.StatusOK:
 		s.answered.Store(true)
 	case a.StatusCode == http.StatusPartialContent && offset > 0:

@@ -16,13 +16,13 @@ systemd-sysusers gardu.conf
 systemd-tmpfiles --create gardu.conf || true
 
 if [ "$first" = yes ]; then
-	systemctl --quiet enable gardu.socket gardu.service gardu-update.path gardu-update.timer
+	systemctl --quiet enable gardu.socket gardu.service gardu-fetch.socket gardu-update.path gardu-update.timer
 fi
 if [ -d /run/systemd/system ]; then
 	systemctl daemon-reload
 	if [ -e /etc/gardu/gardu.toml ]; then
 		# The socket stays open; the agent drains calls under way and keeps every request.
-		systemctl start gardu.socket gardu-update.path gardu-update.timer
+		systemctl start gardu.socket gardu-fetch.socket gardu-update.path gardu-update.timer
 		if [ -L /opt/gardu/current ]; then
 			# What an update brought goes on running: this package replaced the way back.
 			echo "gardu: the factory copy was replaced; the agent goes on with $(readlink /opt/gardu/current). 'gardu update rollback' leads here." >&2

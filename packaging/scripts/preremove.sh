@@ -19,7 +19,7 @@ if [ -e /var/lib/gardu/journal.db ]; then
 	fi
 fi
 if [ -d /run/systemd/system ]; then
-	systemctl stop gardu-update.path gardu-update.timer gardu-update.service gardu.socket gardu.service || true
-	systemctl reset-failed gardu.socket gardu.service gardu-rollback.service gardu-update.service 2>/dev/null || true
+	systemctl stop gardu-update.path gardu-update.timer gardu-update.service gardu-fetch.socket gardu-fetch.service gardu.socket gardu.service || true
+	systemctl reset-failed gardu.socket gardu.service gardu-rollback.service gardu-update.service gardu-fetch.socket gardu-fetch.service 2>/dev/null || true
 fi
-systemctl --quiet disable gardu.socket gardu.service gardu-update.path gardu-update.timer || true
+systemctl --quiet disable gardu.socket gardu.service gardu-fetch.socket gardu-update.path gardu-update.timer || true

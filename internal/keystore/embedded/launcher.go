@@ -14,7 +14,6 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
 
 	"gardu/internal/keystore"
@@ -73,9 +72,6 @@ type Options struct {
 	// TrustHelper accepts a Helper that others than root can write to. For
 	// demonstrations and tests.
 	TrustHelper bool
-	// As is whom the worker runs as, where this process may say so; nil for its own
-	// user. A vendor's module has no business as root.
-	As *syscall.Credential
 	// Log says when the worker does not run from memory, and why; nil for nothing.
 	Log *slog.Logger
 }
@@ -130,7 +126,6 @@ func (l *Launcher) Command() (*exec.Cmd, error) {
 	}
 	cmd := exec.Command(l.path, ServeArgument) //nolint:gosec,noctx // the file that find compared; it outlives the call that needs it first
 	cmd.Args[0] = memfdName
-	cmd.SysProcAttr = l.as()
 	return cmd, nil
 }
 
@@ -188,7 +183,7 @@ func (l *Launcher) prove(open func() (*os.File, error)) (_ *os.File, path string
 		fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), file.Fd()),
 		fmt.Sprintf("/proc/self/fd/%d", file.Fd()),
 	} {
-		if err = probe(path, l.as()); err == nil {
+		if err = probe(path); err == nil {
 			return file, path, nil
 		}
 		if !errors.Is(err, os.ErrPermission) && !errors.Is(err, os.ErrNotExist) {
@@ -212,19 +207,12 @@ func (l *Launcher) compare(file *os.File) error {
 	return nil
 }
 
-func (l *Launcher) as() *syscall.SysProcAttr {
-	if l.opts.As == nil {
-		return nil
-	}
-	return &syscall.SysProcAttr{Credential: l.opts.As}
-}
-
 // probe executes path in an empty environment.
-func probe(path string, as *syscall.SysProcAttr) error {
+func probe(path string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeLimit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, ProbeArgument)
-	cmd.Env, cmd.SysProcAttr = []string{}, as
+	cmd.Env = []string{}
 	out, err := cmd.CombinedOutput()
 	if err != nil && len(out) > 0 {
 		// The dynamic loader says here which library it misses.

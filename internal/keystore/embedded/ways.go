@@ -68,8 +68,7 @@ func (l *Launcher) inDir() (_ *os.File, err error) {
 func (l *Launcher) write(path string) error {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	// For everybody: it is no secret, and its folder lets nobody in.
-	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o555) //nolint:gosec // in the folder just made; it is to be executed
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o500) //nolint:gosec // in the folder just made; it is to be executed
 	if err != nil {
 		return err
 	}
