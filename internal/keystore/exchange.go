@@ -5,13 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"gardu/internal/keystore/protocol"
 )
 
-// Requests are numbered and may be under way together. There is no goroutine
+// Requests are numbered and may be under way together; see lane for those that the
+// token takes long for. For the others, on the common socket: There is no goroutine
 // that reads the answers: of those who wait, one is the leader and reads, for
 // itself and the others, until its own answer is there; then another leads. A
 // lone caller so reads its own answer, which saves waking one goroutine by
@@ -21,9 +23,9 @@ import (
 var errUnsent = errors.New("not sent")
 
 type call struct {
+	op    protocol.Op
 	reply chan reply // holds one
 	due   time.Time  // when the worker must have answered
-	awake bool       // whoever waits for it does not sleep
 }
 
 type reply struct {
@@ -40,7 +42,7 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 		return nil, err
 	}
 	began := time.Now()
-	c := &call{reply: make(chan reply, 1), due: began.Add(deadline)}
+	c := &call{op: op, reply: make(chan reply, 1), due: began.Add(deadline)}
 	p.mu.Lock()
 	if p.err != nil {
 		defer p.mu.Unlock()
@@ -49,22 +51,22 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 	p.next++
 	id := p.next
 	p.pending[id] = c
-	paced := worthwhile && int(op) < pacedOps && len(p.pending) == 1
-	if paced {
-		c.awake = p.paces[op].awake()
-	}
+	l := p.laneFor(op)
+	paced := l == nil && worthwhile && int(op) < pacedOps && len(p.pending) == 1
+	together := paced && p.paces[op].together()
 	p.watchUntil(c.due)
 	p.mu.Unlock()
 
 	head := protocol.Head{ID: id, Code: op}
-	if c.awake {
-		head.Code |= protocol.Stay
+	if l != nil {
+		return p.ride(ctx, l, head, c, body)
+	}
+	if together {
+		head.Code |= protocol.Here
 	}
 	if err := p.send(head, body); err != nil {
 		if errors.Is(err, protocol.ErrFrame) { // too large, and nothing was sent
-			p.mu.Lock()
-			delete(p.pending, id)
-			p.mu.Unlock()
+			p.settle(id)
 			return nil, fmt.Errorf("%w: %w", ErrUnsupported, err)
 		}
 		// run finds out why, and answers this call with the others.
@@ -76,7 +78,7 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 		case r := <-c.reply:
 			if paced && r.err == nil {
 				p.mu.Lock()
-				p.paces[op].took(c.awake, time.Since(began))
+				p.paces[op].took(together, time.Since(began))
 				p.mu.Unlock()
 			}
 			return p.open(r)
@@ -157,7 +159,11 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 		return unix.EPIPE
 	}
 	at := len(p.out)
-	p.out = body(protocol.Begin(p.out, h))
+	p.out = protocol.Begin(p.out, h)
+	if h.Code&protocol.Here != 0 {
+		p.out = protocol.AppendProcessor(p.out, processor())
+	}
+	p.out = body(p.out)
 	if err := protocol.Finish(p.out, at); err != nil {
 		clear(p.out[at:])
 		p.out = p.out[:at]
@@ -188,6 +194,13 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 	return nil
 }
 
+// processor is the number of the one that this thread is on.
+func processor() uint16 {
+	var cpu uint32
+	_, _, _ = unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0) //nolint:gosec // it fills what it is given
+	return uint16(cpu)
+}
+
 func writeAll(fd int, b []byte) error {
 	for len(b) > 0 {
 		n, err := unix.Write(fd, b)
@@ -204,9 +217,6 @@ func writeAll(fd int, b []byte) error {
 
 // readFor reads until c is answered or ctx ends. The caller is the leader.
 func (p *process) readFor(ctx context.Context, c *call) error {
-	if c.awake {
-		protocol.Await(p.fd, soon)
-	}
 	for len(c.reply) == 0 && ctx.Err() == nil {
 		if err := p.read(); err != nil {
 			return err
@@ -271,23 +281,42 @@ func (p *process) read() error {
 }
 
 func (p *process) deliver(f protocol.Frame) error {
+	slow := f.Code&protocol.Slow != 0
+	f.Code &^= protocol.Slow
 	if f.Code != protocol.StatusOK && f.Code != protocol.StatusFailed {
 		return fmt.Errorf("%w: status %d", protocol.ErrFrame, f.Code)
 	}
-	p.mu.Lock()
-	c := p.pending[f.ID]
-	delete(p.pending, f.ID)
-	idle := p.leaving && len(p.pending) == 0
-	known := c != nil || p.err != nil
-	p.mu.Unlock()
+	c, known := p.settle(f.ID)
 	if !known {
 		return fmt.Errorf("%w: an answer to request %d, which is not under way", protocol.ErrFrame, f.ID)
 	}
 	if c != nil {
+		p.learn(c.op, slow)
 		c.reply <- reply{status: f.Code, body: append([]byte(nil), f.Body...)}
 	}
+	return nil
+}
+
+// settle takes a request from those under way. c is nil when it is answered
+// already, by the end of the process; known is false when it never was under way.
+func (p *process) settle(id uint32) (c *call, known bool) {
+	p.mu.Lock()
+	c = p.pending[id]
+	delete(p.pending, id)
+	idle := p.leaving && len(p.pending) == 0
+	known = c != nil || p.err != nil
+	p.mu.Unlock()
 	if idle {
 		p.farewell()
 	}
-	return nil
+	return c, known
+}
+
+// learn takes what the worker said of an operation of this kind.
+func (p *process) learn(op protocol.Op, slow bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if int(op) < len(p.slow) {
+		p.slow[op] = slow
+	}
 }

@@ -1,6 +1,7 @@
 package keystore_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,5 +46,47 @@ func FuzzAnswers(f *testing.F) {
 		if err != nil {
 			require.ErrorIs(t, err, protocol.ErrFrame)
 		}
+	})
+}
+
+func TestLaneCarriesOneAnswerAtATime(t *testing.T) {
+	large := answer(7, protocol.StatusOK, string(make([]byte, 100<<10)))
+	for name, c := range map[string]struct {
+		bytes    []byte
+		answered bool
+		is       error
+	}{
+		"the answer":       {answer(7, protocol.StatusOK, "body"), true, nil},
+		"a slow one":       {answer(7, protocol.StatusOK|protocol.Slow, "body"), true, nil},
+		"a large one":      {large, true, nil},
+		"another's":        {answer(6, protocol.StatusOK, "body"), false, protocol.ErrFrame},
+		"two":              {append(answer(7, protocol.StatusOK, ""), answer(7, protocol.StatusOK, "")...), false, protocol.ErrFrame},
+		"half of one":      {large[:len(large)/2], false, keystore.ErrEnded},
+		"nothing":          {nil, false, keystore.ErrEnded},
+		"a foreign status": {answer(7, 9, ""), false, protocol.ErrFrame},
+		"no frame":         {[]byte("HTTP/1.1 400 Bad Request"), false, protocol.ErrFrame},
+	} {
+		t.Run(name, func(t *testing.T) {
+			answered, err := keystore.ReadLane(7, c.bytes)
+			require.Equal(t, c.answered, answered)
+			require.ErrorIs(t, err, c.is)
+		})
+	}
+}
+
+// FuzzLane has the agent's end of a lane read foreign bytes.
+func FuzzLane(f *testing.F) {
+	f.Add(answer(7, protocol.StatusOK, "body"))
+	f.Add(answer(6, protocol.StatusFailed, ""))
+	f.Add([]byte{255, 255, 255, 255})
+	f.Add([]byte{0, 0, 2, 0, 0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		answered, err := keystore.ReadLane(7, b)
+		if err != nil {
+			require.False(t, answered)
+			require.True(t, errors.Is(err, protocol.ErrFrame) || errors.Is(err, keystore.ErrEnded), err)
+			return
+		}
+		require.True(t, answered)
 	})
 }

@@ -1,9 +1,12 @@
 package keystore
 
 import (
+	"context"
 	"errors"
 
 	"golang.org/x/sys/unix"
+
+	"gardu/internal/keystore/protocol"
 )
 
 // WorkerPID returns the process id of the running worker, 0 when there is none.
@@ -15,6 +18,43 @@ func WorkerPID(s *Store) int {
 	}
 	return s.proc.cmd.Process.Pid
 }
+
+// Lanes returns how many lanes there are to the running worker, and how many of
+// them nobody uses.
+func Lanes(s *Store) (all, free int) {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	if p == nil {
+		return 0, 0
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.lanes), len(p.free)
+}
+
+// Slow says whether operations of the kind take lanes.
+func Slow(s *Store, op protocol.Op) bool {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.slow[op]
+}
+
+// Together has the MACs of lone callers go one way, from here on.
+func Together(s *Store, together bool) {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.paces[protocol.OpMAC] = pace{way: wayOf(together), left: -1 << 30}
+}
+
+// ErrEnded is errEnded.
+var ErrEnded = errEnded
 
 // CheckModule is checkModule.
 var CheckModule = checkModule
@@ -72,4 +112,32 @@ func ReadAnswers(n uint32, b []byte) (answered int, err error) {
 		err = nil
 	}
 	return answered, err
+}
+
+// ReadLane has request id under way on a lane on which b arrives, and returns
+// whether it was answered and what ended the reading.
+func ReadLane(id uint32, b []byte) (answered bool, err error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return false, err
+	}
+	p := &process{pending: make(map[uint32]*call)}
+	c := &call{reply: make(chan reply, 1)}
+	p.pending[id] = c
+	l := &lane{fd: fds[0], buf: make([]byte, 0, 64)}
+	go func() {
+		for len(b) > 0 {
+			k, err := unix.Write(fds[1], b)
+			if err != nil {
+				break
+			}
+			b = b[k:]
+		}
+		_ = unix.Close(fds[1])
+	}()
+	if err = l.read(context.Background(), c); err == nil {
+		err = p.take(l, id)
+	}
+	_ = unix.Close(fds[0])
+	return len(c.reply) == 1, err
 }

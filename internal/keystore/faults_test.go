@@ -28,6 +28,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"gardu/internal/keystore"
+	"gardu/internal/keystore/protocol"
 	"gardu/internal/keystore/softhsmtest"
 	"gardu/internal/secret"
 )
@@ -76,7 +77,30 @@ func faults(t testing.TB) *faulty {
 // Open opens a Store; the module lies in a folder of the test.
 func (f *faulty) Open(t testing.TB, change ...func(*keystore.Options)) *keystore.Store {
 	t.Helper()
-	return f.Token.Open(t, append([]func(*keystore.Options){hurried, trusting}, change...)...)
+	return f.Token.Open(t, append([]func(*keystore.Options){hurried, trusting, f.whole(t)}, change...)...)
+}
+
+// whole keeps the token's own file as it is. SoftHSM writes it anew at each login,
+// over the old one, and a worker that is killed meanwhile leaves it empty: that
+// token is gone, whoever uses it.
+func (f *faulty) whole(t testing.TB) func(*keystore.Options) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(f.Dir, "tokens", "*", "token.object"))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	good, err := os.ReadFile(names[0])
+	require.NoError(t, err)
+	require.NotEmpty(t, good)
+	return func(o *keystore.Options) {
+		o.Launcher = func() (*exec.Cmd, error) {
+			if st, err := os.Stat(names[0]); err != nil || st.Size() != int64(len(good)) {
+				if err := os.WriteFile(names[0], good, 0o600); err != nil {
+					return nil, err
+				}
+			}
+			return exec.Command("/proc/self/exe", keystore.WorkerArgument), nil //nolint:noctx // it outlives the call
+		}
+	}
 }
 
 func trusting(o *keystore.Options) { o.TrustModulePath = true }
@@ -268,7 +292,7 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 			hangs++
 			kind, fault = "hang", []string{"C_Sign", "C_Decrypt", "C_FindObjects", "C_Login"}[hangs-1]+" hang"
 		case roll < 9:
-			kind, fault = "garbage frame", functions[random.IntN(len(functions))]+" garbage"
+			kind, fault = "garbage frame", fmt.Sprintf("%s garbage %d", functions[random.IntN(len(functions))], 3+random.IntN(1+protocol.MaxLanes))
 		case roll < 12:
 			kind, fault = "wrong signature", "C_Sign flip 256" // with CKR_OK
 		case strings.Contains(fault, "crash"), strings.Contains(fault, "exit"):
@@ -277,7 +301,7 @@ func TestTwoHundredRandomFaultsUnderEightCallers(t *testing.T) {
 		struck[kind]++
 		if sig, ok := ofWorker[kind]; ok {
 			pid := signal(t, s, sig)
-			require.Eventually(t, func() bool { return keystore.WorkerPID(s) != pid }, patience, time.Millisecond)
+			require.Eventually(t, func() bool { return keystore.WorkerPID(s) != pid }, patience+unit, time.Millisecond)
 			continue
 		}
 		token.order(t, "once "+fault)

@@ -5,6 +5,9 @@
 // a module that crashes or hangs costs one call and not the agent, and the agent
 // can be a static program, which could not load a module.
 //
+// The two speak over one socket that all requests share, and over a few lanes, each
+// of which carries one slow operation at a time (package protocol).
+//
 // Trust: the worker is our own program; the module inside it is the vendor's,
 // and gets the token's PIN. Its path comes from the local configuration only and
 // every folder on the way belongs to root. What the module answers is checked
@@ -145,6 +148,10 @@ func (o *Options) complete() error {
 	}
 	return nil
 }
+
+// lanes is how many operations of the slower kind have a way of their own to the
+// worker: no more than the token carries out at once.
+func (o *Options) lanes() int { return min(o.Sessions, protocol.MaxLanes) }
 
 // workerArgument is worker.Argument, which this package cannot import: it must
 // build without cgo.
@@ -329,7 +336,12 @@ func (s *Store) start(ctx context.Context, gen uint64) {
 	})
 	began := time.Now()
 	p, err := s.bring(ctx, gen)
-
+	switch { // the start's own end, and no caller's
+	case errors.Is(err, context.DeadlineExceeded):
+		err = fmt.Errorf("%w: it was not ready within %v", ErrTimeout, 4*s.opts.StartDeadline)
+	case errors.Is(err, context.Canceled):
+		err = ErrClosed
+	}
 	s.mu.Lock()
 	if err == nil && s.closed {
 		err = ErrClosed
@@ -376,7 +388,7 @@ func (s *Store) run(ctx context.Context, gen uint64) (*process, error) {
 		return nil, fmt.Errorf("%w: %w", ErrWorkerLost, err)
 	}
 	cmd.Env = s.opts.environment(os.Environ())
-	p, err := launch(cmd, gen, s.opts.Log)
+	p, err := launch(cmd, gen, s.opts.lanes(), s.opts.Log)
 	if err != nil {
 		return nil, err
 	}
@@ -392,5 +404,6 @@ func (s *Store) hello() *protocol.Hello {
 		Module: s.opts.Module, InitReserved: s.opts.InitReserved,
 		Label: s.token.Token, Serial: s.token.Serial, Manufacturer: s.token.Manufacturer, Model: s.token.Model,
 		Sessions: uint32(s.opts.Sessions), //nolint:gosec // 1 to 16
+		Lanes:    uint32(s.opts.lanes()),  //nolint:gosec // as few
 	}
 }

@@ -21,6 +21,9 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == misbehaveArgument {
 		os.Exit(misbehave())
 	}
+	if len(os.Args) == 2 && os.Args[1] == withoutAffinity {
+		os.Exit(forbidAffinity())
+	}
 	softhsmtest.Main(m, removeFaultyModule)
 }
 

@@ -7,18 +7,15 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// Of two processes that wait for each other each can sleep until the other has
-// something for it, or stay awake and look for it. To be woken costs as much as a
-// whole HMAC, and several where a virtual machine's processor has gone idle; to
-// stay awake takes time from the other where there are fewer processors than
-// work. Which is better is a matter of the machine and of the moment, so it is
-// measured: a lone caller's requests go the way that took less time, and now and
-// then a few go the other way, to learn whether that is still so.
+// Of two processes that wait for each other only one works at a time. Apart, on two
+// processors, one must wake the other's: that costs as much as a whole HMAC, and
+// several where a virtual machine's processor has gone idle. Together, on one, the
+// kernel merely goes from one to the other; but both wait where that processor is
+// taken by a third. Which is better is a matter of the machine and of the moment,
+// so it is measured: a lone caller's requests go the way that took less time, and
+// now and then a few go the other way, to learn whether that is still so.
 
 const (
-	// soon is how long an answer is looked for before its caller sleeps: a wake-up
-	// of the worker and a short operation.
-	soon = 100 * time.Microsecond
 	// tryRun is how many requests in a row try the other way. The first of them
 	// still finds the worker as the way before has left it, and does not count.
 	tryRun = 4
@@ -29,25 +26,25 @@ const (
 
 // pace chooses the way of one kind of request. The zero value is ready for use.
 type pace struct {
-	cost  [2]time.Duration // of a request, by way: asleep, awake; 0 while it is not known
+	cost  [2]time.Duration // of a request, by way: apart, together; 0 while it is not known
 	way   int              // the better one
 	left  int              // of this try, or until the next when it is negative
 	retry int              // from this try to the next
 }
 
-func wayOf(awake bool) int {
-	if awake {
+func wayOf(together bool) int {
+	if together {
 		return 1
 	}
 	return 0
 }
 
-// awake says which way the next request goes.
-func (p *pace) awake() bool { return (p.way == 1) != (p.left > 0) }
+// together says which way the next request goes.
+func (p *pace) together() bool { return (p.way == 1) != (p.left > 0) }
 
 // took learns what a request cost that went the given way.
-func (p *pace) took(awake bool, d time.Duration) {
-	way := wayOf(awake)
+func (p *pace) took(together bool, d time.Duration) {
+	way := wayOf(together)
 	if trying := way != p.way; trying && p.left == tryRun {
 		p.left--
 		if best := p.cost[p.way]; best == 0 || d < 16*best {
@@ -88,7 +85,7 @@ func (p *pace) learn(way int, d time.Duration) {
 	*c += (min(d, 4**c) - *c) / 4
 }
 
-// worthwhile is false where nobody could work while we look.
+// worthwhile is false where there is one way only.
 var worthwhile = runtime.NumCPU() > 1
 
 // pacedOps ends the operations that a caller may do one after the other without a pause.

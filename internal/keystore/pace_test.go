@@ -11,25 +11,25 @@ import (
 // and returns how many went each way.
 func (p *pace) walk(n int, cost func(i, way int) time.Duration) (gone [2]int) {
 	for i := range n {
-		awake := p.awake()
-		gone[wayOf(awake)]++
-		p.took(awake, cost(i, wayOf(awake)))
+		together := p.together()
+		gone[wayOf(together)]++
+		p.took(together, cost(i, wayOf(together)))
 	}
 	return gone
 }
 
 func TestRequestsGoTheWayThatCostsLess(t *testing.T) {
 	const n = 100_000
-	fixed := func(asleep, awake time.Duration) func(int, int) time.Duration {
-		return func(_, way int) time.Duration { return [...]time.Duration{asleep, awake}[way] }
+	fixed := func(apart, together time.Duration) func(int, int) time.Duration {
+		return func(_, way int) time.Duration { return [...]time.Duration{apart, together}[way] }
 	}
 	var p pace
 	gone := p.walk(n, fixed(60*time.Microsecond, 30*time.Microsecond))
-	require.Less(t, gone[0], n/100, "idle processors: awake from the first try on")
+	require.Less(t, gone[0], n/100, "an idle processor: together from the first try on")
 
 	p = pace{}
 	gone = p.walk(n, fixed(30*time.Microsecond, 3*time.Millisecond))
-	require.Less(t, gone[1], 20, "processors that are taken: hardly a try costs more than its first request")
+	require.Less(t, gone[1], 20, "a processor that is taken: hardly a try costs more than its first request")
 	require.Positive(t, gone[1])
 
 	// The machine changes, and the pace with it.

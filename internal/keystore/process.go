@@ -30,8 +30,9 @@ const roomOut = 16 << 10
 // deadline, by a malformed answer, by its own death or by being told; every call
 // under way is then answered.
 type process struct {
-	gen     uint64 // counts the starts of a Store
-	fd      int
+	gen     uint64  // counts the starts of a Store
+	fd      int     // the common socket
+	lanes   []*lane // changed by nobody
 	cmd     *exec.Cmd
 	log     *slog.Logger
 	started time.Time
@@ -45,9 +46,12 @@ type process struct {
 	err      error // why it takes no more calls
 	foreign  error // what it said that is no answer
 	paces    [pacedOps]pace
-	leaving  bool        // told to end when nothing is under way
-	timer    *time.Timer // calls watch
-	watching time.Time   // when it does; zero when it does not
+	slow     [pacedOps]bool // the operations for a lane, by the last of the kind
+	free     []*lane        // of lanes, those that nobody uses; the last is taken first
+	gone     bool           // lanes are closed when they are free
+	leaving  bool           // told to end when nothing is under way
+	timer    *time.Timer    // calls watch
+	watching time.Time      // when it does; zero when it does not
 
 	wmu     sync.Mutex // guards the fields below
 	out     []byte     // what is to be written
@@ -59,27 +63,24 @@ type process struct {
 	in   []byte        // what was read and is no whole frame yet
 }
 
-// launch starts cmd with one end of a socket pair. Both ends block: a round trip
-// through the runtime's poller takes half as long again.
-func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
-	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+// launch starts cmd with the ends of socket pairs, of the common one and of lanes.
+// Both ends block: a round trip through the runtime's poller takes half as long again.
+func launch(cmd *exec.Cmd, gen uint64, lanes int, log *slog.Logger) (*process, error) {
+	ours, theirs, err := openSockets(1 + lanes)
 	if err != nil {
-		return nil, fmt.Errorf("%w: socket pair: %w", ErrWorkerLost, err)
+		return nil, err
 	}
-	theirs := os.NewFile(uintptr(fds[1]), "worker socket")
-	look := unix.NsecToTimeval(lookUp.Nanoseconds())
-	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &look); err != nil {
-		_ = unix.Close(fds[0])
-		_ = theirs.Close()
-		return nil, fmt.Errorf("%w: socket: %w", ErrWorkerLost, err)
-	}
-	cmd.ExtraFiles = []*os.File{theirs}
+	cmd.ExtraFiles = theirs
 	cmd.Stdin, cmd.Stdout = nil, nil
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{
-		gen: gen, fd: fds[0], cmd: cmd, log: log, started: time.Now(),
+		gen: gen, fd: ours[0], cmd: cmd, log: log, started: time.Now(),
 		words: words{log: log}, pending: make(map[uint32]*call), ended: make(chan struct{}),
 		out: make([]byte, 0, roomOut), spare: make([]byte, 0, roomOut), lead: make(chan struct{}, 1), in: make([]byte, 0, 16<<10),
+	}
+	for _, fd := range ours[1:] {
+		l := newLane(fd)
+		p.lanes, p.free = append(p.lanes, l), append(p.free, l)
 	}
 	up := make(chan error, 1)
 	go p.run(up, theirs)
@@ -90,10 +91,39 @@ func launch(cmd *exec.Cmd, gen uint64, log *slog.Logger) (*process, error) {
 	return p, nil
 }
 
+// openSockets makes n pairs of sockets. Reads of ours return now and then, to look up.
+func openSockets(n int) (ours []int, theirs []*os.File, err error) {
+	look := unix.NsecToTimeval(lookUp.Nanoseconds())
+	for range n {
+		var fds [2]int
+		if fds, err = unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0); err != nil {
+			break
+		}
+		ours, theirs = append(ours, fds[0]), append(theirs, os.NewFile(uintptr(fds[1]), "worker socket"))
+		if err = unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &look); err != nil {
+			break
+		}
+	}
+	if err == nil {
+		return ours, theirs, nil
+	}
+	for _, fd := range ours {
+		_ = unix.Close(fd)
+	}
+	closeAll(theirs)
+	return nil, nil, fmt.Errorf("%w: socket pair: %w", ErrWorkerLost, err)
+}
+
+func closeAll(files []*os.File) {
+	for _, f := range files {
+		_ = f.Close()
+	}
+}
+
 // run starts the process and stays until it is gone. The thread stays with it
 // all the time: the kernel sends the death signal when the thread that started
 // the process ends, not when the program does.
-func (p *process) run(up chan<- error, theirs *os.File) {
+func (p *process) run(up chan<- error, theirs []*os.File) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	defer close(p.ended)
@@ -102,7 +132,7 @@ func (p *process) run(up chan<- error, theirs *os.File) {
 	if err == nil {
 		err = p.cmd.Start()
 	}
-	_ = theirs.Close()
+	closeAll(theirs)
 	if spoken != nil {
 		_ = spoken.Close()
 	}
@@ -129,6 +159,7 @@ func (p *process) run(up chan<- error, theirs *os.File) {
 // that is used after it was closed may already be another file's.
 func (p *process) release() {
 	_ = unix.Shutdown(p.fd, unix.SHUT_RDWR)
+	p.closeLanes()
 	p.lead <- struct{}{} // for good
 	p.wmu.Lock()
 	defer p.wmu.Unlock()

@@ -11,6 +11,10 @@ const (
 	StatusFailed Status = 1
 )
 
+// Slow is a bit beside the Status: the operation took long enough for the next of
+// its kind to take a lane, if one is free.
+const Slow Status = 0x80
+
 // Reason says what went wrong, for the caller to branch on.
 type Reason uint8
 

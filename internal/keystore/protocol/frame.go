@@ -1,16 +1,19 @@
 // Package protocol is what the keystore and its token worker say to each other
-// over one Unix stream socket.
+// over Unix stream sockets: one that all requests may take, and up to MaxLanes
+// lanes, each of which carries one operation with a key at a time.
 //
 // A frame is a 4-byte big-endian length and that many bytes, at most MaxFrame:
 // a 4-byte number, one byte, and a body. In a request the byte is the Op, with the
-// bit Stay where the worker is to stay awake for the next request; the answer
-// carries the same number and a Status. Several requests may be under
-// way at once and are answered in any order. One request is one whole operation
-// with a key, never a step of one, so that nothing of a PKCS#11 session crosses
-// the socket. Numbers in a body have 4 or 8 bytes, big-endian; a string is its
-// length in 4 bytes and its bytes. A body that is too short or too long by a
-// byte is an error, and any error of this kind ends the connection: whoever
-// speaks something else is not a peer to go on with.
+// bit Here where the worker is to work on the caller's processor; the answer
+// carries the same number and a Status, with the bit Slow where the operation was
+// one for a lane. On the common socket several requests may be under way at once
+// and are answered in any order; on a lane each is answered before the next comes.
+// One request is one whole operation with a key, never a step of one, so that
+// nothing of a PKCS#11 session crosses the socket. Numbers in a body have 2, 4 or
+// 8 bytes, big-endian; a string is its length in 4 bytes and its bytes. A body that
+// is too short or too long by a byte is an error, and any error of this kind, on
+// whichever socket, ends the connection: whoever speaks something else is not a
+// peer to go on with.
 //
 // The values on the wire are fixed by number. Both ends come from one release,
 // and Version in the greeting catches the case that they do not.
@@ -23,11 +26,15 @@ import (
 )
 
 // Version is the first thing the keystore says and the worker compares.
-const Version = 2
+const Version = 3
 
 // MaxFrame limits the bytes behind the length of one frame. No operation of the
 // agent needs a tenth of it.
 const MaxFrame = 256 << 10
+
+// MaxLanes is how many lanes there may be. Their descriptors follow the one of the
+// common socket.
+const MaxLanes = 4
 
 const (
 	// LengthSize is the number of bytes of the length that starts a frame.
@@ -134,6 +141,13 @@ func (p *parser) bool() bool {
 		p.bad = true
 	}
 	return v == 1
+}
+
+func (p *parser) u16() uint16 {
+	if v := p.take(2); v != nil {
+		return binary.BigEndian.Uint16(v)
+	}
+	return 0
 }
 
 func (p *parser) u32() uint32 {

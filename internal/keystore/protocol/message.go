@@ -1,6 +1,9 @@
 package protocol
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"fmt"
+)
 
 // Op says what a request asks for.
 type Op = uint8
@@ -20,8 +23,28 @@ const (
 	OpDestroy  Op = 11 // Use without data → empty
 )
 
-// Stay is a bit beside the Op: the worker stays awake for the next request.
-const Stay Op = 0x80
+// Here is a bit beside the Op: the caller is on the processor whose number stands
+// in two bytes before the message, and the worker is to work there too.
+const Here Op = 0x80
+
+// AppendProcessor appends what goes before the message of a request that has Here.
+func AppendProcessor(b []byte, cpu uint16) []byte { return binary.BigEndian.AppendUint16(b, cpu) }
+
+// TakeProcessor takes Here and the processor's number off a request. It returns -1
+// for a request without.
+func (f *Frame) TakeProcessor() (cpu int, err error) {
+	if f.Code&Here == 0 {
+		return -1, nil
+	}
+	p := parser{b: f.Body}
+	cpu = int(p.u16())
+	if p.bad {
+		return -1, fmt.Errorf("%w: a request without the processor that it announces", ErrFrame)
+	}
+	f.Code &^= Here
+	f.Body = p.b
+	return cpu, nil
+}
 
 // Mechanism names a PKCS#11 mechanism with its parameters.
 type Mechanism = uint8
@@ -77,6 +100,7 @@ type Hello struct {
 	Manufacturer string
 	Model        string
 	Sessions     uint32
+	Lanes        uint32 // how many the worker was given
 }
 
 // Append appends the body of the message to b.
@@ -85,7 +109,8 @@ func (m *Hello) Append(b []byte) []byte {
 	for _, s := range []string{m.Module, m.InitReserved, m.Label, m.Serial, m.Manufacturer, m.Model} {
 		b = appendBytes(b, s)
 	}
-	return binary.BigEndian.AppendUint32(b, m.Sessions)
+	b = binary.BigEndian.AppendUint32(b, m.Sessions)
+	return binary.BigEndian.AppendUint32(b, m.Lanes)
 }
 
 // Parse reads what Append wrote. A different Version is an error.
@@ -97,7 +122,7 @@ func (m *Hello) Parse(body []byte) error {
 	for _, s := range []*string{&m.Module, &m.InitReserved, &m.Label, &m.Serial, &m.Manufacturer, &m.Model} {
 		*s = p.text()
 	}
-	m.Sessions = p.u32()
+	m.Sessions, m.Lanes = p.u32(), p.u32()
 	return p.end("the greeting")
 }
 

@@ -30,7 +30,7 @@ func samples() []struct {
 		fresh func() message
 	}{
 		{
-			&protocol.Hello{Module: "/m.so", InitReserved: "r", Label: "l", Serial: "s", Manufacturer: "m", Model: "x", Sessions: 4},
+			&protocol.Hello{Module: "/m.so", InitReserved: "r", Label: "l", Serial: "s", Manufacturer: "m", Model: "x", Sessions: 4, Lanes: 2},
 			func() message { return &protocol.Hello{} },
 		},
 		{
@@ -154,4 +154,22 @@ func FuzzMessages(f *testing.F) {
 			require.True(t, bytes.Equal(b, a.Append(nil)), "%T", m)
 		}
 	})
+}
+
+func TestRequestsMaySayWhereTheirCallerIs(t *testing.T) {
+	at := protocol.Frame{Head: protocol.Head{ID: 1, Code: protocol.OpMAC | protocol.Here}}
+	at.Body = append(protocol.AppendProcessor(nil, 300), "body"...)
+	cpu, err := at.TakeProcessor()
+	require.NoError(t, err)
+	require.Equal(t, 300, cpu)
+	require.Equal(t, protocol.Frame{Head: protocol.Head{ID: 1, Code: protocol.OpMAC}, Body: []byte("body")}, at)
+
+	cpu, err = at.TakeProcessor() // without the bit every byte is the message's
+	require.NoError(t, err)
+	require.Equal(t, -1, cpu)
+	require.Equal(t, []byte("body"), at.Body)
+
+	short := protocol.Frame{Head: protocol.Head{Code: protocol.OpMAC | protocol.Here}, Body: []byte{1}}
+	_, err = short.TakeProcessor()
+	require.ErrorIs(t, err, protocol.ErrFrame)
 }

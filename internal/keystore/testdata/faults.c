@@ -12,7 +12,8 @@
  *     hang       never return
  *     crash      SIGSEGV
  *     exit       end the process
- *     garbage    say to the agent what is no frame, on its socket, and do it
+ *     garbage N  say to the agent what is no frame, on its socket N (3 without), and do it
+ *     sleep N    wait N ms, and do it
  *     flip       do it, then flip a bit of the output, if that has NUMBER bytes
  *     flags N    do it, then set N in the flags of CK_TOKEN_INFO
  *     say        write the third argument, of as many bytes as the fourth says, to
@@ -102,7 +103,9 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 	if (!strcmp(f.action, "say"))
 		dprintf(2, "driver debug: %.*s\n", (int)d, (char *)c);
 	if (!strcmp(f.action, "garbage"))
-		(void)!write(3, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+		(void)!write(f.number ? f.number : 3, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
+	if (!strcmp(f.action, "sleep"))
+		usleep(f.number * 1000);
 	if (!strcmp(f.action, "leak")) {
 		word *attribute = (word *)c; /* type, pointer, length */
 		if (attribute[0] == 0x11) {

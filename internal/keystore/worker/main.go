@@ -1,10 +1,10 @@
 // Package worker is the process that touches the token: it loads the vendor's
 // PKCS#11 module, logs in once and carries out whole operations that a keystore
-// asks for over a socket (package protocol).
+// asks for over sockets (package protocol).
 //
 // It is a process of its own because a vendor's module may crash or hang, and
 // because a static program cannot load one. It trusts its parent, which started
-// it and holds the other end of the socket, and nobody else: it takes no
+// it and holds the other ends of the sockets, and nobody else: it takes no
 // commands from anywhere else, leaves no core dump, cannot be traced by its own
 // user, and ends with its parent. The token's PIN reaches it once, over the
 // socket, and is cleared after C_Login; the copy that crosses into C is freed
@@ -22,16 +22,20 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"gardu/internal/keystore/protocol"
 )
 
 // Argument is the command line word that starts the program as a token worker.
 const Argument = "token-worker"
 
-// FD is the file descriptor on which the parent hands over its end of the socket.
+// FD is the file descriptor on which the parent hands over its end of the common
+// socket; those of the lanes follow.
 const FD = 3
 
 // processName is what ps shows; the kernel keeps 15 bytes.
@@ -53,6 +57,9 @@ func Main() int {
 		fmt.Fprintln(os.Stderr, "token worker:", err)
 		return 1
 	}
+	// A thread that waits in a read or in the module keeps its place in Go's
+	// scheduler for a while, and must find one when it comes back.
+	runtime.GOMAXPROCS(runtime.NumCPU() + 1 + protocol.MaxLanes)
 	if err := Serve(FD); err != nil {
 		fmt.Fprintln(os.Stderr, "token worker:", err)
 		return 1
@@ -68,13 +75,14 @@ func harden() error {
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}
-	// What the module starts in turn must not hold the socket open.
-	unix.CloseOnExec(FD)
+	// What the module starts in turn must not hold the sockets open.
+	for i := range 1 + protocol.MaxLanes {
+		unix.CloseOnExec(FD + i)
+	}
 	if err := unix.Prctl(unix.PR_SET_DUMPABLE, 0, 0, 0, 0); err != nil {
 		return fmt.Errorf("forbid tracing: %w", err)
 	}
-	var st unix.Stat_t
-	if err := unix.Fstat(FD, &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFSOCK {
+	if !isSocket(FD) {
 		return errors.New("this command is started by gardu itself, never by hand")
 	}
 	return nil
@@ -90,7 +98,7 @@ func Serve(fd int) error {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		s.busy.Wait()
+		s.using.Lock() // for good
 		if s.tok != nil {
 			_ = s.tok.ctx.Finalize()
 		}

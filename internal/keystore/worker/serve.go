@@ -20,22 +20,14 @@ import (
 // a thread to wake up, which would cost as much as a whole HMAC.
 const slow = 300 * time.Microsecond
 
-// gap is how long a worker that was told to stay awake looks for the next request:
-// a caller that goes on at once has sent it by then.
-const gap = 100 * time.Microsecond
-
 type server struct {
-	fd  int
+	line
 	tok *token
 
-	// These belong to the goroutine that reads.
-	in   []byte
-	used int  // of in, by complete frames
-	stay bool // awake after the last request
+	seat seat // of the goroutine that reads
 
-	write sync.Mutex // guards writes to fd: an answer is one piece
-	busy  sync.WaitGroup
-	done  chan error // gets the end of the reading
+	using sync.RWMutex // held for reading by who uses tok beside the goroutine that reads
+	done  chan error   // gets the end of each reading
 
 	mu   sync.Mutex                    // guards took
 	took map[protocol.Op]time.Duration // by the last operation of its kind
@@ -43,7 +35,7 @@ type server struct {
 
 func newServer(fd int) *server {
 	return &server{
-		fd: fd, in: make([]byte, 0, 16<<10), done: make(chan error, 1),
+		line: newLine(fd), done: make(chan error, 1+protocol.MaxLanes),
 		took: map[protocol.Op]time.Duration{
 			protocol.OpDescribe: slow, protocol.OpList: slow, protocol.OpGenerate: slow,
 			protocol.OpImport: slow, protocol.OpDestroy: slow, protocol.OpNames: slow, protocol.OpRename: slow,
@@ -79,17 +71,22 @@ func (s *server) serveReady() (handed bool, err error) {
 	var out []byte
 	began := time.Now()
 	for {
-		f, ok, err := protocol.Next(s.in[s.used:])
+		f, ok, err := s.next()
 		if err != nil {
 			return false, err
 		}
 		if !ok {
 			return false, s.flush(out)
 		}
-		s.used += f.Size
-		s.stay = f.Code&protocol.Stay != 0
-		f.Code &^= protocol.Stay
+		cpu, err := f.TakeProcessor()
+		if err != nil {
+			return false, err
+		}
 		aside := s.goesAside(f.Code)
+		if aside {
+			cpu = anywhere
+		}
+		s.seat.take(cpu)
 		if len(out) > 0 && (aside || time.Since(began) > slow) {
 			if err := s.flush(out); err != nil {
 				return false, err
@@ -111,8 +108,8 @@ func (s *server) serveReady() (handed bool, err error) {
 func (s *server) aside(f protocol.Frame) {
 	f.Body = slices.Clone(f.Body)
 	defer clear(f.Body)
-	s.busy.Add(1)
-	defer s.busy.Done()
+	s.using.RLock()
+	defer s.using.RUnlock()
 	go s.loop()
 	out, err := s.answer(nil, f)
 	if err == nil {
@@ -120,39 +117,6 @@ func (s *server) aside(f protocol.Frame) {
 	}
 	if err != nil {
 		_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
-	}
-}
-
-// read drops what was used and makes one read, with room for the whole of the
-// frame that has begun to arrive.
-func (s *server) read() error {
-	rest := copy(s.in, s.in[s.used:])
-	clear(s.in[rest:]) // a PIN or a plaintext may have been in it
-	s.in, s.used = s.in[:rest], 0
-	f, _, err := protocol.Next(s.in)
-	if err != nil {
-		return err
-	}
-	if f.Size > cap(s.in) {
-		larger := append(make([]byte, 0, f.Size), s.in...)
-		clear(s.in)
-		s.in = larger
-	}
-	if s.stay {
-		protocol.Await(s.fd, gap)
-	}
-	for {
-		n, err := unix.Read(s.fd, s.in[rest:cap(s.in)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return fmt.Errorf("read request: %w", err)
-		case n == 0:
-			return io.EOF
-		}
-		s.in = s.in[:rest+n]
-		return nil
 	}
 }
 
@@ -171,10 +135,12 @@ func (s *server) answer(out []byte, f protocol.Frame) ([]byte, error) {
 	} else {
 		return nil, err
 	}
-	s.measured(f.Code, time.Since(began))
+	if s.measured(f.Code, time.Since(began)) {
+		out[body-1] |= protocol.Slow
+	}
 	if protocol.Finish(out, at) != nil {
 		clear(out[body:])
-		out[body-1] = protocol.StatusFailed
+		out[body-1] = out[body-1]&protocol.Slow | protocol.StatusFailed
 		out = fail(protocol.ReasonUnsupported, "the answer would be larger than a frame").Append(out[:body])
 	}
 	return out, protocol.Finish(out, at)
@@ -222,11 +188,12 @@ func (s *server) carryOut(out []byte, f protocol.Frame) ([]byte, error) {
 	if err := m.Parse(f.Body); err != nil {
 		return nil, err
 	}
+	if ofKey(f.Code) {
+		return s.tok.operate(out, f.Code, &m)
+	}
 	switch f.Code {
 	case protocol.OpDescribe:
 		return s.tok.describe(out, &m)
-	case protocol.OpSign, protocol.OpMAC, protocol.OpEncrypt, protocol.OpDecrypt:
-		return s.tok.operate(out, f.Code, &m)
 	case protocol.OpDestroy:
 		return s.tok.destroy(out, &m)
 	case protocol.OpNames:
@@ -247,11 +214,18 @@ func (s *server) hello(out []byte, body []byte) ([]byte, error) {
 	if s.tok != nil {
 		return nil, fmt.Errorf("%w: a second greeting", protocol.ErrFrame)
 	}
+	lanes, err := s.lanes(int(m.Lanes))
+	if err != nil {
+		return nil, err
+	}
 	tok, err := load(&m)
 	if err != nil {
 		return nil, err
 	}
 	s.tok = tok
+	for i := range lanes {
+		go s.serveLane(&lanes[i])
+	}
 	return tok.info.Append(out), nil
 }
 
@@ -261,31 +235,23 @@ func (s *server) goesAside(op protocol.Op) bool {
 	return s.took[op] >= slow
 }
 
-// measured learns from how long an operation took. A first call also looks the
-// key up; the next ones put that right.
-func (s *server) measured(op protocol.Op, took time.Duration) {
+// measured learns from how long an operation took, and says whether it was one for
+// a lane. A first call also looks the key up; the next ones put that right.
+func (s *server) measured(op protocol.Op, took time.Duration) (forLane bool) {
+	if !ofKey(op) {
+		return false
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch op {
-	case protocol.OpSign, protocol.OpMAC, protocol.OpEncrypt, protocol.OpDecrypt:
-		s.took[op] = took
-	}
+	s.took[op] = took
+	return took >= slow
 }
 
-// flush writes all of out and clears it.
-func (s *server) flush(out []byte) error {
-	defer clear(out)
-	s.write.Lock()
-	defer s.write.Unlock()
-	for b := out; len(b) > 0; {
-		n, err := unix.Write(s.fd, b)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("write answer: %w", err)
-		}
-		b = b[n:]
+// ofKey says whether op is one operation with a key, which may be repeated.
+func ofKey(op protocol.Op) bool {
+	switch op {
+	case protocol.OpSign, protocol.OpMAC, protocol.OpEncrypt, protocol.OpDecrypt:
+		return true
 	}
-	return nil
+	return false
 }

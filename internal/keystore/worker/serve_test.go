@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -210,4 +211,86 @@ func TestFramesMayArriveInAnyPortions(t *testing.T) {
 	}
 	require.NoError(t, unix.Close(ours))
 	require.NoError(t, wait(t, ended))
+}
+
+// lanesAt runs a worker whose lanes follow its common socket, and greets it. It
+// returns our ends, the common one first.
+func lanesAt(t *testing.T, first, n int, greet uint32) (ours []int, ended <-chan error) {
+	t.Helper()
+	for i := range 1 + n {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		require.NoError(t, err)
+		require.NoError(t, unix.Dup3(fds[1], first+i, unix.O_CLOEXEC))
+		require.NoError(t, unix.Close(fds[1]))
+		ours = append(ours, fds[0])
+	}
+	done := make(chan error, 1)
+	s := newServer(first)
+	tok := loggedIn(t).tok
+	_, err := s.lanes(n + 1)
+	require.ErrorIs(t, err, protocol.ErrFrame, "one more than there are")
+	_, err = s.lanes(protocol.MaxLanes + 1)
+	require.ErrorIs(t, err, protocol.ErrFrame)
+	lanes, err := s.lanes(int(greet))
+	require.NoError(t, err)
+	s.tok = tok
+	for i := range lanes {
+		go s.serveLane(&lanes[i])
+	}
+	go s.loop()
+	go func() { done <- <-s.done }()
+	t.Cleanup(func() {
+		for i, fd := range ours {
+			_ = unix.Close(fd)
+			_ = unix.Close(first + i)
+		}
+	})
+	return ours, done
+}
+
+// exchange sends one frame and returns the bytes of one answer.
+func exchange(t *testing.T, fd int, op protocol.Op, body []byte) protocol.Frame {
+	t.Helper()
+	b := append(protocol.Begin(nil, protocol.Head{ID: 9, Code: op}), body...)
+	require.NoError(t, protocol.Finish(b, 0))
+	_, err := unix.Write(fd, b)
+	require.NoError(t, err)
+	buf := make([]byte, 4096)
+	n, err := unix.Read(fd, buf)
+	require.NoError(t, err)
+	f, ok, err := protocol.Next(buf[:n])
+	require.NoError(t, err)
+	require.True(t, ok)
+	return f
+}
+
+func TestLanesCarryOperationsWithKeysOnly(t *testing.T) {
+	key := protocol.Key{Label: "no such key", Class: protocol.ClassSecret, Type: protocol.TypeAES}
+	use := protocol.Use{Key: key.Append(nil), Mechanism: protocol.MechSHA512HMAC, Data: []byte("data")}
+	for op, first := range map[protocol.Op]int{protocol.OpList: 700, protocol.OpHello: 710, protocol.OpLogin: 720, protocol.OpMAC | protocol.Here: 730} {
+		ours, ended := lanesAt(t, first, 2, 2)
+		for _, fd := range ours {
+			f := exchange(t, fd, protocol.OpMAC, use.Append(nil))
+			require.Equal(t, protocol.StatusFailed, f.Code&^protocol.Slow)
+			require.EqualValues(t, 9, f.ID)
+		}
+		b := protocol.Begin(nil, protocol.Head{ID: 1, Code: op})
+		require.NoError(t, protocol.Finish(b, 0))
+		_, err := unix.Write(ours[2], b)
+		require.NoError(t, err)
+		require.ErrorIs(t, wait(t, ended), protocol.ErrFrame, op)
+	}
+}
+
+func TestSeatThatCannotBeTakenIsGivenUp(t *testing.T) {
+	var s seat
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before, after unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &before))
+	s.take(1023) // no machine of ours has it
+	s.take(0)
+	require.True(t, s.denied)
+	require.NoError(t, unix.SchedGetaffinity(0, &after))
+	require.Equal(t, before, after)
 }
