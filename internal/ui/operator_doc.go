@@ -30,10 +30,10 @@ type operatorDoc struct {
 	Providers []linkState       `json:"providers"`
 	Page      int               `json:"page,omitempty"`
 	Pages     int               `json:"pages,omitempty"`
-	Rows      []operatorRowDoc  `json:"rows,omitempty"`
+	Rows      []operatorRowDoc  `json:"rows,omitzero"` // on OP_QUEUE, also where there are none
 	Request   *operatorRowDoc   `json:"request,omitempty"`
-	Acts      []string          `json:"acts,omitempty"`
-	Evidence  []string          `json:"evidence,omitempty"`
+	Acts      []string          `json:"acts,omitzero"` // on OP_REQUEST, also where there are none
+	Evidence  []string          `json:"evidence,omitzero"`
 	NoteMax   int               `json:"note_max,omitempty"`
 	Says      string            `json:"says,omitempty"` // what to do, of an order that was refused
 }

@@ -140,9 +140,13 @@ func TestOperatorAtWork(t *testing.T) {
 	require.Equal(t, "OP_REQUEST.notice.done", p.session().Notice)
 	p.until("the request as it is now", func() bool { return p.operatorLocked().Request.State == "rejected" })
 	require.Empty(t, p.operatorDoc().Says)
+	require.NotNil(t, p.operatorDoc().Acts, "a list without anything in it is a list")
+	require.Empty(t, p.operatorDoc().Acts, "what is closed is closed")
 
 	p.do("back")
 	p.at(ui.OpQueue)
+	r.operator.Set(func(v *ui.OperatorView) { v.Rows = nil })
+	p.until("an empty queue", func() bool { d := p.operatorLocked(); return d.Rows != nil && len(d.Rows) == 0 })
 	p.do("back")
 	p.at(ui.OpHome)
 	p.do("op_exit")
