@@ -26,7 +26,7 @@ func (p *preflight) platforms(ctx context.Context, all []builtProvider) {
 	}
 	for _, one := range all {
 		address, _ := one.link()
-		if p.way(ctx, route{one.name, address, one.name + ".base_url", one.client, one.why}) {
+		if p.way(ctx, route{one.name, one.name, address, one.name + ".base_url", one.client, one.why}) {
 			p.access(ctx, one)
 			continue
 		}
@@ -42,7 +42,7 @@ func (p *preflight) repository(ctx context.Context, set *settings, ag *agent) {
 	if p.self || !strings.HasPrefix(u.Repository, "https://") {
 		return
 	}
-	r := route{name: "update", address: u.Repository, setting: "update.repository"}
+	r := route{name: "update", whose: "the publisher of updates", address: u.Repository, setting: "update.repository"}
 	o := wire.Options{CAFile: u.CAFile, Proxy: u.Proxy, MinTLS: "1.2"}
 	var err error
 	switch {
@@ -70,10 +70,12 @@ func (p *preflight) repository(ctx context.Context, set *settings, ag *agent) {
 
 // route is the way to another machine.
 type route struct {
-	name, address string
-	setting       string // that names the address
-	client        *wire.Client
-	why           string // there is none
+	name    string // of its lines
+	whose   string // who can tell more
+	address string
+	setting string // that names the address
+	client  *wire.Client
+	why     string // there is none
 }
 
 // way looks at name, port, TLS and certificates, and reports whether a request
@@ -95,9 +97,9 @@ func (p *preflight) way(ctx context.Context, one route) bool {
 	for i, what := range phases {
 		switch {
 		case failed && i == broken:
-			p.fail(exitNetwork, what, linkError(one.name, one.setting, x.Err), "")
+			p.fail(exitNetwork, what, linkError(one.whose, one.setting, x.Err), "")
 		case failed && i > broken && i == 3 && untrusted && len(x.Chain) > 0:
-			p.certificate(what, one.name, x) // its dates may be the reason
+			p.certificate(what, one.whose, x) // its dates may be the reason
 		case failed && i > broken:
 			p.skip(what, "not reached")
 		case i == 0:
@@ -107,7 +109,7 @@ func (p *preflight) way(ctx context.Context, one route) bool {
 		case i == 2:
 			p.ok(what, "%s, %s, in %d ms", x.TLS, x.Suite, x.Handshake.Milliseconds())
 		default:
-			p.certificate(what, one.name, x)
+			p.certificate(what, one.whose, x)
 		}
 	}
 	return x.Err == nil
@@ -127,15 +129,15 @@ func through(x *wire.Examination) string {
 	return ""
 }
 
-// certificate says how long the platform's certificates live.
-func (p *preflight) certificate(what, name string, x *wire.Examination) {
-	end, whose := x.Expires()
+// certificate says how long the other side's certificates live.
+func (p *preflight) certificate(what, whose string, x *wire.Examination) {
+	end, which := x.Expires()
 	left := time.Until(end)
-	text := fmt.Sprintf("%q is valid until %s", whose, end.Format(time.DateOnly))
-	do := "ask " + name + " when it is renewed; from its end on nothing is sent"
+	text := fmt.Sprintf("%q is valid until %s", which, end.Format(time.DateOnly))
+	do := "ask " + whose + " when it is renewed; from its end on nothing is sent"
 	switch {
 	case left <= 0:
-		p.fail(exitNetwork, what, fmt.Sprintf("%q ended on %s", whose, end.Format(time.DateOnly)), "check this machine's date, then ask "+name+" for the new certificate")
+		p.fail(exitNetwork, what, fmt.Sprintf("%q ended on %s", which, end.Format(time.DateOnly)), "check this machine's date, then ask "+whose+" for the new certificate")
 	case left < certificateSoon:
 		p.warn(what, fmt.Sprintf("%s, %d days left", text, int(left.Hours()/24)), do)
 	default:
