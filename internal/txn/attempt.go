@@ -27,8 +27,8 @@ func note(r *Request, a *Answer, now time.Time) {
 	if a.Text != "" {
 		r.keep(DataAnswerText, a.Text)
 	}
-	if a.Cooldown > 0 {
-		r.Cooldown = now.Add(a.Cooldown)
+	if until := now.Add(a.Cooldown); a.Cooldown > 0 && until.After(r.Cooldown) {
+		r.Cooldown = until // a shorter one does not end what an earlier answer began
 	}
 	r.trim()
 }

@@ -389,3 +389,18 @@ func TestARepeatDoesNotMakeADoubtYounger(t *testing.T) {
 		require.Equal(t, began, r.DoubtFrom, "else repeats could go on for ever without an operator hearing of it")
 	}
 }
+
+func TestAShorterCooldownDoesNotEndALongerOne(t *testing.T) {
+	now := time.Date(2026, 5, 4, 9, 30, 0, 0, time.UTC)
+	r := &Request{Attempts: []Attempt{{Step: 1}}}
+	for _, c := range []struct{ answer, until time.Duration }{
+		{0, 0}, {10 * time.Minute, 10 * time.Minute}, {time.Minute, 10 * time.Minute}, {0, 10 * time.Minute}, {time.Hour, time.Hour},
+	} {
+		note(r, &Answer{Outcome: WasRejected, Cooldown: c.answer}, now)
+		if c.until == 0 {
+			require.Zero(t, r.Cooldown)
+		} else {
+			require.Equal(t, now.Add(c.until), r.Cooldown)
+		}
+	}
+}
