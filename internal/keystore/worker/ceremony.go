@@ -198,6 +198,10 @@ func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create
 		}
 		return []pkcs11.ObjectHandle{priv, pub}, nil
 	}
+	unsupported := fail(protocol.ReasonUnsupported, "no key of type %d and %d bits can be made", m.Type, m.Bits)
+	if !sensible(m.Type, m.Bits) {
+		return nil, unsupported
+	}
 	switch m.Type {
 	case protocol.TypeAES:
 		return single(pkcs11.CKM_AES_KEY_GEN, int(m.Bits/8))
@@ -218,7 +222,21 @@ func (t *token) make(sh pkcs11.SessionHandle, op protocol.Op, m *protocol.Create
 			}
 		}
 	}
-	return nil, fail(protocol.ReasonUnsupported, "no key of type %d and %d bits can be made", m.Type, m.Bits)
+	return nil, unsupported
+}
+
+// sensible keeps sizes from the token with which it would be busy for minutes, or out
+// of memory. Which curves there are, the table of curves says.
+func sensible(t protocol.KeyType, bits uint32) bool {
+	switch t {
+	case protocol.TypeAES:
+		return bits == 128 || bits == 192 || bits == 256
+	case protocol.TypeGeneric:
+		return bits >= 8 && bits <= 8192 && bits%8 == 0
+	case protocol.TypeRSA:
+		return bits >= 1024 && bits <= 8192 && bits%8 == 0
+	}
+	return true
 }
 
 // rsaParts is the number of numbers of an imported RSA key.
