@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
@@ -62,7 +61,14 @@ func (p *process) roundTrip(ctx context.Context, op protocol.Op, deadline time.D
 		return p.ride(ctx, l, head, c, body)
 	}
 	if together {
-		head.Code |= protocol.Here
+		// Both stay, or the kernel moves whoever is woken to an idle processor.
+		var seat protocol.Seat
+		if cpu := protocol.Processor(); seat.Take(cpu) {
+			defer seat.Take(protocol.Anywhere)
+			head.Code |= protocol.Here
+			message := body
+			body = func(b []byte) []byte { return message(protocol.AppendProcessor(b, uint16(cpu))) } //nolint:gosec // few
+		}
 	}
 	if err := p.send(head, body); err != nil {
 		if errors.Is(err, protocol.ErrFrame) { // too large, and nothing was sent
@@ -159,11 +165,7 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 		return unix.EPIPE
 	}
 	at := len(p.out)
-	p.out = protocol.Begin(p.out, h)
-	if h.Code&protocol.Here != 0 {
-		p.out = protocol.AppendProcessor(p.out, processor())
-	}
-	p.out = body(p.out)
+	p.out = body(protocol.Begin(p.out, h))
 	if err := protocol.Finish(p.out, at); err != nil {
 		clear(p.out[at:])
 		p.out = p.out[:at]
@@ -192,13 +194,6 @@ func (p *process) send(h protocol.Head, body func([]byte) []byte) error {
 		}
 	}
 	return nil
-}
-
-// processor is the number of the one that this thread is on.
-func processor() uint16 {
-	var cpu uint32
-	_, _, _ = unix.RawSyscall(unix.SYS_GETCPU, uintptr(unsafe.Pointer(&cpu)), 0, 0) //nolint:gosec // it fills what it is given
-	return uint16(cpu)
 }
 
 func writeAll(fd int, b []byte) error {

@@ -39,13 +39,17 @@ func seats(t *testing.T, pid int) (of []string) {
 	return of
 }
 
-// moved counts the threads of the worker that do not have all processors.
+// moved counts the threads of the worker that do not have all processors. Those of
+// this process have them.
 func moved(t *testing.T, s *keystore.Store) (n int) {
 	t.Helper()
 	b, err := os.ReadFile("/proc/self/status")
 	require.NoError(t, err)
 	_, rest, _ := strings.Cut(string(b), "Cpus_allowed_list:")
 	all, _, _ := strings.Cut(rest, "\n")
+	for _, of := range seats(t, os.Getpid()) {
+		require.Equal(t, strings.TrimSpace(all), of)
+	}
 	for _, of := range seats(t, keystore.WorkerPID(s)) {
 		if of != strings.TrimSpace(all) {
 			require.NotContains(t, of, "-", "one processor")

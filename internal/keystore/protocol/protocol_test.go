@@ -3,9 +3,11 @@ package protocol_test
 import (
 	"bytes"
 	"encoding/binary"
+	"runtime"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"gardu/internal/keystore/protocol"
 )
@@ -172,4 +174,32 @@ func TestRequestsMaySayWhereTheirCallerIs(t *testing.T) {
 	short := protocol.Frame{Head: protocol.Head{Code: protocol.OpMAC | protocol.Here}, Body: []byte{1}}
 	_, err = short.TakeProcessor()
 	require.ErrorIs(t, err, protocol.ErrFrame)
+}
+
+func TestSeats(t *testing.T) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var all, now unix.CPUSet
+	require.NoError(t, unix.SchedGetaffinity(0, &all))
+	var s protocol.Seat
+	require.True(t, s.Take(protocol.Anywhere))
+	for cpu := range 1024 {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		require.True(t, s.Take(cpu))
+		require.NoError(t, unix.SchedGetaffinity(0, &now))
+		require.Equal(t, 1, now.Count())
+		require.True(t, now.IsSet(cpu))
+		require.Equal(t, cpu, protocol.Processor())
+	}
+	require.True(t, s.Take(protocol.Anywhere))
+	require.NoError(t, unix.SchedGetaffinity(0, &now))
+	require.Equal(t, all, now)
+
+	require.False(t, s.Take(1023), "no machine of ours has it")
+	require.False(t, s.Take(0), "what was refused is not asked again")
+	require.True(t, s.Take(protocol.Anywhere))
+	require.NoError(t, unix.SchedGetaffinity(0, &now))
+	require.Equal(t, all, now)
 }

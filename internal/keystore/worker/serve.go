@@ -24,7 +24,7 @@ type server struct {
 	line
 	tok *token
 
-	seat seat // of the goroutine that reads
+	seat protocol.Seat // of the goroutine that reads
 
 	using sync.RWMutex // held for reading by who uses tok beside the goroutine that reads
 	done  chan error   // gets the end of each reading
@@ -84,9 +84,9 @@ func (s *server) serveReady() (handed bool, err error) {
 		}
 		aside := s.goesAside(f.Code)
 		if aside {
-			cpu = anywhere
+			cpu = protocol.Anywhere
 		}
-		s.seat.take(cpu)
+		s.seat.Take(cpu)
 		if len(out) > 0 && (aside || time.Since(began) > slow) {
 			if err := s.flush(out); err != nil {
 				return false, err

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -280,17 +279,4 @@ func TestLanesCarryOperationsWithKeysOnly(t *testing.T) {
 		require.NoError(t, err)
 		require.ErrorIs(t, wait(t, ended), protocol.ErrFrame, op)
 	}
-}
-
-func TestSeatThatCannotBeTakenIsGivenUp(t *testing.T) {
-	var s seat
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	var before, after unix.CPUSet
-	require.NoError(t, unix.SchedGetaffinity(0, &before))
-	s.take(1023) // no machine of ours has it
-	s.take(0)
-	require.True(t, s.denied)
-	require.NoError(t, unix.SchedGetaffinity(0, &after))
-	require.Equal(t, before, after)
 }
