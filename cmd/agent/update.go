@@ -64,14 +64,33 @@ func (a *app) updateApplyCommand() *cobra.Command {
 		Long: `apply does at once what would be done in the next window: it fetches the wanted release,
 verifies it, has it judge the configuration, installs it, and watches for some
 minutes whether it works. It still does not install while a customer is there, and
-not against a hold. When the release does not work, the one before comes back by itself.`,
+not against a hold. When the release does not work, the one before comes back by itself.
+
+Who is not root but an operator asks the updater by it, which then does what it does
+by itself now and then: it waits for the window.`,
 		Example: "  sudo gardu update apply\n  sudo gardu update apply --from /media/usb/gardu",
 		RunE: func(c *cobra.Command, _ []string) error {
+			if a.needRoot() != nil && from == "" {
+				return a.askForUpdate(c.Context())
+			}
 			return a.runUpdater(c.Context(), from, update.How{Now: true, Who: whoami()})
 		},
 	}
 	c.Flags().StringVar(&from, "from", "", "a repository in a `FOLDER`, such as a USB stick, instead of the configured one")
 	return c
+}
+
+// askForUpdate has the agent ask for a run of the updater, which an operator may who
+// is not root.
+func (a *app) askForUpdate(ctx context.Context) error {
+	if err := a.ask(ctx, verbUpdateRequest, nil, nil); err != nil {
+		return fmt.Errorf("%w; or run it as root, with 'sudo'", err)
+	}
+	if a.json {
+		return a.printJSON(map[string]bool{"asked": true})
+	}
+	_, err := fmt.Fprintln(a.out, "the updater was asked and looks for a release now; 'gardu update status' says what came of it")
+	return err
 }
 
 // runUpdater is check and apply.

@@ -24,6 +24,7 @@ func (b *bench) updateRows() []row {
 	for _, broken := range [][2]string{
 		{"2.0.101", "exits"}, {"2.0.102", "panics before main"}, {"2.0.103", "is truncated"}, {"2.0.104", "is never ready"},
 		{"2.0.105", "dies after ready"}, {"2.0.106", "stops its watchdog"}, {"2.0.107", "dies slowly"},
+		{"2.0.108", "hangs when asked who it is"}, // root ends what runs as another user
 	} {
 		all = append(all, row{
 			name: "a release that " + broken[1] + ": back by itself", limit: 6 * time.Minute,
@@ -406,7 +407,21 @@ func (b *bench) byHand(ctx context.Context) (string, error) {
 	if _, err := b.c.in(ctx, "gardu", "update", "resume"); err != nil {
 		return "", err
 	}
-	if err := b.ask(ctx); err != nil {
+	// An operator who is not root asks for it; a stranger may not.
+	if _, err := b.c.sh(ctx, "useradd -G gardu-ops operator; useradd stranger"); err != nil {
+		return "", err
+	}
+	if out, err := b.c.in(ctx, "runuser", "-u", "stranger", "--", "gardu", "update", "apply"); err == nil {
+		return "", fmt.Errorf("a stranger may ask for updates: %s", out)
+	}
+	asked, err := b.c.in(ctx, "runuser", "-u", "operator", "--", "gardu", "update", "apply")
+	if err != nil {
+		return "", err
+	}
+	if err := has("gardu update apply", asked, "the updater was asked"); err != nil {
+		return "", err
+	}
+	if _, err := b.c.sh(ctx, "userdel operator; userdel stranger"); err != nil {
 		return "", err
 	}
 	if err := errors.Join(b.runs(ctx, 2*time.Minute, version), b.idle(ctx)); err != nil {
