@@ -147,8 +147,7 @@ func TestWholeChain(t *testing.T) {
 	k.leave()
 
 	// An operator settles it, with the code of the moment.
-	k.corner(5)
-	k.at(ui.OpLogin)
+	k.toOperator()
 	k.keys(operator)
 	k.tap("do-send")
 	k.pads = nil // another button came, and the pad moved up
@@ -174,7 +173,7 @@ func TestWholeChain(t *testing.T) {
 	require.NoError(t, err)
 	states := map[string]string{}
 	for _, r := range rows {
-		states[r.Reference] = r.State
+		states[ui.ShortReference(r.ID)] = r.State
 	}
 	require.Equal(t, "succeeded", states[number])
 	require.Len(t, rows, 3)

@@ -25,6 +25,24 @@ func (k *kiosk) corner(n int) {
 	}
 }
 
+// toOperator touches the corner five times, again where a busy machine was too slow
+// for the three seconds that they may take.
+func (k *kiosk) toOperator() {
+	k.t.Helper()
+	for range 10 {
+		k.corner(5)
+		deadline := time.Now().Add(4 * time.Second)
+		for time.Now().Before(deadline) {
+			if js[string](k, `document.querySelector('main').dataset.state`) == string(ui.OpLogin) {
+				k.at(ui.OpLogin)
+				return
+			}
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	k.t.Fatal("five touches in the corner lead nowhere")
+}
+
 func TestOperatorScreen(t *testing.T) {
 	for _, l := range layouts {
 		if testing.Short() && l.name != "portrait" {
@@ -56,8 +74,7 @@ func TestOperatorScreen(t *testing.T) {
 				k.speak(lang)
 				k.corner(4)
 				require.Equal(t, string(ui.Attract), js[string](k, `document.querySelector('main').dataset.state`), "four are too few")
-				k.corner(1)
-				k.at(ui.OpLogin)
+				k.toOperator()
 				k.shot("60-op-login")
 				k.keys(operatorID)
 				k.tap("do-send")
