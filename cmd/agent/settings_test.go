@@ -113,8 +113,10 @@ func TestWrongSettingsNameFileLineAndKey(t *testing.T) {
 		{"staff without file", `# verification = "staff"`, `verification = "staff"`, "screen.staff_file", "is missing"},
 		{"mechanism of another role", `# kek_mechanism = ""`, `kek_mechanism = "RSA_PKCS"`, "journal.kek_mechanism", "give one of AES_GCM, RSA_OAEP_SHA256, RSA_OAEP_SHA1"},
 		{"mechanism that is none", `# sign_mechanism = ""`, `sign_mechanism = "MD5_RSA_PKCS"`, "finpay.sign_mechanism", "give one of SHA256_RSA_PKCS, RSA_PKCS"},
-		{"client key without certificate", `# client_key = ""`, `client_key = "pkcs11:object=finpay-tls"`, "finpay.tls.client_cert", "is missing"},
-		{"client certificate without key", `# client_cert = ""`, `client_cert = "/etc/gardu/finpay.pem"`, "finpay.tls.client_key", "is missing"},
+		{"client key without certificate", "[finpay.tls]\n", "[finpay.tls]\nclient_key = \"pkcs11:object=finpay-tls\"\n", "finpay.tls.client_cert", "is missing"},
+		{"client certificate without key", "[finpay.tls]\n", "[finpay.tls]\nclient_cert = \"/etc/gardu/finpay.pem\"\n", "finpay.tls.client_key", "is missing"},
+		{"the repository's client key without certificate", `# client_key = ""`, `client_key = "pkcs11:object=update-tls"`, "update.client_cert", "is missing"},
+		{"the repository's client certificate without key", `# client_cert = ""`, `client_cert = "/etc/gardu/update.pem"`, "update.client_key", "is missing"},
 		{"no PIN source", `pin_credential = "token-pin"`, ``, "token.pin_credential", "is missing"},
 		{"two PIN sources", `# pin_file`, `pin_file`, "token.pin_file", "keep one of the two"},
 	} {
