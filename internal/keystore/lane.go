@@ -19,8 +19,8 @@ import (
 // queue behind one that computes while another processor has nothing to do: a
 // quarter of the signatures in a second.
 //
-// The worker says with each answer whether the operation was one for a lane. When
-// no lane is free, the request goes over the common socket.
+// The worker says with each answer whether its kind is one for a lane. When no lane
+// is free, the request goes over the common socket.
 
 type lane struct {
 	fd  int

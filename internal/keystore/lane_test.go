@@ -18,7 +18,7 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// slowly opens a token whose MACs take the given time, and makes one, so that the
+// slowly opens a token whose MACs take the given time, and makes two, so that the
 // next ones take lanes.
 func slowly(t *testing.T, each time.Duration, change ...func(*keystore.Options)) (*faulty, *keystore.Store, *known) {
 	t.Helper()
@@ -27,6 +27,7 @@ func slowly(t *testing.T, each time.Duration, change ...func(*keystore.Options))
 	k := knownMAC(t, s, "slow")
 	token.order(t, fmt.Sprint("always C_Sign sleep ", each.Milliseconds()))
 	k.right(t, 0)
+	k.right(t, 1)
 	return token, s, k
 }
 
@@ -180,6 +181,7 @@ func TestRandomFaultsOnLanes(t *testing.T) {
 	const slow = "always C_Sign sleep 3"
 	token.order(t, slow)
 	k.right(t, 0)
+	k.right(t, 1)
 	before := footprint(t)
 	seed := rand.Uint64()
 	t.Logf("seed %#x", seed)

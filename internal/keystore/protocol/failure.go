@@ -11,8 +11,8 @@ const (
 	StatusFailed Status = 1
 )
 
-// Slow is a bit beside the Status: the operation took long enough for the next of
-// its kind to take a lane, if one is free.
+// Slow is a bit beside the Status: operations of the kind take so long that the next
+// is to take a lane, if one is free.
 const Slow Status = 0x80
 
 // Reason says what went wrong, for the caller to branch on.

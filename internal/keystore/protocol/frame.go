@@ -5,11 +5,11 @@
 // A frame is a 4-byte big-endian length and that many bytes, at most MaxFrame:
 // a 4-byte number, one byte, and a body. In a request the byte is the Op, with the
 // bit Here where the worker is to work on the caller's processor; the answer
-// carries the same number and a Status, with the bit Slow where the operation was
-// one for a lane. On the common socket several requests may be under way at once
-// and are answered in any order; on a lane each is answered before the next comes.
-// One request is one whole operation with a key, never a step of one, so that
-// nothing of a PKCS#11 session crosses the socket. Numbers in a body have 2, 4 or
+// carries the same number and a Status, with the bit Slow where the next operation
+// of the kind is one for a lane. On the common socket several requests may be under
+// way at once and are answered in any order; on a lane each is answered before the
+// next comes. One request is one whole operation with a key, never a step of one, so
+// that nothing of a PKCS#11 session crosses a socket. Numbers in a body have 2, 4 or
 // 8 bytes, big-endian; a string is its length in 4 bytes and its bytes. A body that
 // is too short or too long by a byte is an error, and any error of this kind, on
 // whichever socket, ends the connection: whoever speaks something else is not a

@@ -15,9 +15,10 @@ import (
 
 // An operation that is faster than slow is carried out by the goroutine that
 // reads, in turn, and the answers of what had arrived together are written
-// together. Before a slower one that goroutine starts another to go on reading,
-// so that the next operation runs beside it: the operation itself never waits for
-// a thread to wake up, which would cost as much as a whole HMAC.
+// together. A slower one comes on a lane of its own; before one that comes on the
+// common socket all the same that goroutine starts another to go on reading, so
+// that the next operation runs beside it: the operation itself never waits for a
+// thread to wake up, which would cost as much as a whole HMAC.
 const slow = 300 * time.Microsecond
 
 type server struct {
@@ -29,8 +30,9 @@ type server struct {
 	using sync.RWMutex // held for reading by who uses tok beside the goroutine that reads
 	done  chan error   // gets the end of each reading
 
-	mu   sync.Mutex                    // guards took
-	took map[protocol.Op]time.Duration // by the last operation of its kind
+	mu   sync.Mutex                    // guards the fields below
+	took map[protocol.Op]time.Duration // by the quicker of the last two operations of the kind
+	last map[protocol.Op]time.Duration // by the last one
 }
 
 func newServer(fd int) *server {
@@ -41,6 +43,7 @@ func newServer(fd int) *server {
 			protocol.OpImport: slow, protocol.OpDestroy: slow, protocol.OpNames: slow, protocol.OpRename: slow,
 			protocol.OpUnwrap: slow, protocol.OpVerify: slow,
 		},
+		last: make(map[protocol.Op]time.Duration),
 	}
 }
 
@@ -235,16 +238,18 @@ func (s *server) goesAside(op protocol.Op) bool {
 	return s.took[op] >= slow
 }
 
-// measured learns from how long an operation took, and says whether it was one for
-// a lane. A first call also looks the key up; the next ones put that right.
+// measured learns from how long an operation took, and says whether its kind is one
+// for a lane. A single one says nothing: it has looked the key up too, or another
+// had the processor.
 func (s *server) measured(op protocol.Op, took time.Duration) (forLane bool) {
 	if !ofKey(op) {
 		return false
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.took[op] = took
-	return took >= slow
+	s.took[op] = min(took, s.last[op])
+	s.last[op] = took
+	return s.took[op] >= slow
 }
 
 // ofKey says whether op is one operation with a key, which may be repeated.
