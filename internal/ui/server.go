@@ -180,6 +180,10 @@ func (s *Server) Serve(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
+		// Whoever was let in by now must be known to Shutdown, which would cut them off:
+		// between Accept and the server's own list there is a moment.
+		_ = ln.Close()
+		<-failed
 	case err = <-failed:
 		err = fmt.Errorf("serve the screen: %w", err)
 	}
