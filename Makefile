@@ -84,6 +84,11 @@ package-test: release ## Install, update, break, cut the power, roll back and pu
 	@tools/deps.sh debootstrap systemd-container strace
 	@packaging/test.sh -rows '$(ROWS)'
 
+.PHONY: package-test-arm64
+package-test-arm64: package ## Install, ask and purge the arm64 deb in an emulated Debian 12 (root; ten minutes)
+	@tools/deps.sh debootstrap qemu-user-static
+	@packaging/test-arm64.sh build/packages build/debians
+
 .PHONY: deps-release
 deps-release:
 	@tools/deps.sh binutils file debian-archive-keyring
