@@ -24,17 +24,17 @@ import (
 
 // startFetcher has a fetcher go to a repository and returns a Source that asks it, what
 // comes when the fetcher ends, and its socket.
-func startFetcher(t *testing.T, o update.SourceOptions, idle time.Duration) (_ *update.Source, ended chan error, socket string) {
+func startFetcher(t *testing.T, o update.SourceOptions, idle time.Duration) (*update.Source, <-chan error, string) {
 	t.Helper()
 	network, err := update.NewSource(o)
 	require.NoError(t, err)
-	dir, err := os.MkdirTemp("", "fetch") // a socket's path must be short
+	dir, err := os.MkdirTemp("", "fetch") //nolint:usetesting // a socket's path must be short
 	require.NoError(t, err)
-	socket = filepath.Join(dir, "s")
+	socket := filepath.Join(dir, "s")
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", socket)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
-	ended = make(chan error, 1)
+	ended := make(chan error, 1)
 	done := make(chan struct{})
 	go func() {
 		ended <- update.ServeFetches(ctx, l, network, idle)
