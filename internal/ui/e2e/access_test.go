@@ -132,7 +132,6 @@ func (k *kiosk) walkWith(h hand, op txn.Operation) {
 	do("do-back")
 	k.at(ui.Done)
 	do("do-finish")
-	k.at(ui.Goodbye)
 	k.at(ui.Attract)
 }
 
@@ -300,7 +299,6 @@ func TestSpeech(t *testing.T) {
 	heard("/speech/id/DONE.body.prepaid.reset_pin/0")
 	heard("/sounds/success.wav")
 	k.tap("do-finish")
-	k.at(ui.Goodbye)
 	k.at(ui.Attract)
 	k.wait("the new page", `!!document.querySelector('gardu-app').audio && window.heard === undefined`)
 	require.False(t, js[bool](k, `document.querySelector('gardu-app').audio.speaking`), "the next customer has not asked")

@@ -318,6 +318,7 @@ func (k *kiosk) picture(name string) {
 	k.t.Helper()
 	png, err := chromedp.Run(k.ctx, chromedp.CaptureScreenshot())
 	require.NoError(k.t, err)
+	pictured.Store(shown{ui.State(js[string](k, `document.querySelector('main').dataset.state`)), ui.Lang(js[string](k, `document.documentElement.lang`))}, true)
 	dir := filepath.Join(pictures, k.layout.name)
 	require.NoError(k.t, os.MkdirAll(dir, 0o755))
 	require.NoError(k.t, os.WriteFile(filepath.Join(dir, name+"."+string(k.lang)+".png"), png, 0o644))
@@ -344,6 +345,14 @@ func (k *kiosk) look(name string) {
 		k.t.Errorf("%s: axe: %s", where, v)
 	}
 }
+
+// shown is a screen in a language; pictured are those of which there is a picture.
+type shown struct {
+	state ui.State
+	lang  ui.Lang
+}
+
+var pictured sync.Map
 
 const pictures = "../../../build/screens"
 

@@ -64,7 +64,7 @@ func TestOperatorScreen(t *testing.T) {
 				k := newKiosk(t, browser(t), l, func(o *ui.Options) {
 					short(o)
 					o.Operator = operator
-					o.Timeouts.Screens[ui.OpExit] = 700 * time.Millisecond
+					o.Timeouts.Screens[ui.OpExit] = 8 * time.Second // long enough for its picture, also where a machine is busy
 				})
 				k.layout.capitals = 4 // tables for those who look after the machine, not for customers
 				k.examine()
@@ -147,6 +147,7 @@ func TestOperatorScreen(t *testing.T) {
 				k.shot("62-op-queue-empty")
 				k.tap("do-op_exit")
 				k.at(ui.OpExit)
+				k.shot("66-op-exit")
 				k.at(ui.Attract)
 				k.wait("nothing of the operator", fmt.Sprintf(`!document.documentElement.outerHTML.includes(%q) && !document.querySelector('gardu-app').docs.operator`, operatorID))
 				require.Equal(t, pages, k.historyLength())

@@ -43,7 +43,7 @@ func TestNothingIsLeftForTheNextCustomer(t *testing.T) {
 		end  func(*kiosk)
 	}{
 		{"in the middle", ui.Review, func(k *kiosk) { k.tap("do-stop") }},
-		{"after a receipt", ui.Receipt, func(k *kiosk) { k.tap("do-finish"); k.at(ui.Goodbye) }},
+		{"after a receipt", ui.Receipt, func(k *kiosk) { k.tap("do-finish") }},
 		{"by walking away", ui.Working, func(k *kiosk) {
 			k.engine.Move(k.engine.Last().ID, uitest.Answer(txn.Unknown, txn.Unresolved, txn.ReasonNoReadback))
 			k.wait("the question", `document.querySelector('.overlay')?.dataset.what?.startsWith('STILL_THERE')`)
