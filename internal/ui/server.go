@@ -183,7 +183,7 @@ func (s *Server) Serve(ctx context.Context) error {
 		// Whoever was let in by now must be known to Shutdown, which would cut them off:
 		// between Accept and the server's own list there is a moment.
 		_ = ln.Close()
-		<-failed
+		<-failed //nolint:errcheck // it was closed: that is its error
 	case err = <-failed:
 		err = fmt.Errorf("serve the screen: %w", err)
 	}
