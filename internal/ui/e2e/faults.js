@@ -67,7 +67,7 @@
 
   // Nobody is left without a way on, but for moments that pass by themselves.
   const state = document.querySelector('main')?.dataset.state;
-  if (!overlay && !['BOOT', 'SUBMIT', 'WORKING', 'VERIFY', 'GOODBYE', 'OUT_OF_SERVICE'].includes(state) && all('.main:not(:disabled), .side:not(:disabled), .card:not(:disabled), .way').length === 0) out.push('no way out');
+  if (!overlay && !['BOOT', 'SUBMIT', 'WORKING', 'VERIFY', 'GOODBYE', 'OP_EXIT', 'OUT_OF_SERVICE'].includes(state) && all('.main:not(:disabled), .side:not(:disabled), .card:not(:disabled), .way').length === 0) out.push('no way out');
 
   // Keyboards and readers find the screen's beginning.
   if (document.querySelectorAll('h1').length !== (overlay ? 2 : 1) && !(overlay && document.querySelectorAll('h1').length === 1)) out.push('not one title');

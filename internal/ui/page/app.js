@@ -269,8 +269,12 @@ class App extends HTMLElement {
     if (!this.#main) return;
     const spare = (hide) => this.#main.querySelectorAll('.spare').forEach((e) => e.classList.toggle('unseen', hide));
     const over = (e) => e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1;
-    // What overflows takes its part's lower edge first: half of that may go, not all.
-    const crowded = (e) => e.lastElementChild?.getBoundingClientRect().bottom > e.getBoundingClientRect().bottom - parseFloat(getComputedStyle(e).paddingBottom) / 2 + 1;
+    // What overflows takes its part's lower edge first: half of that may go, not all. Offsets
+    // do not know of a screen that is still coming in.
+    const crowded = (e) => {
+      const last = e.lastElementChild;
+      return last && last.offsetTop + last.offsetHeight > e.offsetTop + e.offsetHeight - parseFloat(getComputedStyle(e).paddingBottom) / 2 + 1;
+    };
     let size = 1;
     this.#main.classList.remove('tight');
     spare(false);
