@@ -408,20 +408,20 @@ func (b *bench) byHand(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// An operator who is not root asks for it; a stranger may not.
-	if _, err := b.c.sh(ctx, "useradd -G gardu-ops operator; useradd stranger"); err != nil {
+	if _, err := b.c.sh(ctx, "useradd -G gardu-ops alice && useradd mallory"); err != nil {
 		return "", err
 	}
-	if out, err := b.c.in(ctx, "runuser", "-u", "stranger", "--", "gardu", "update", "apply"); err == nil {
+	if out, err := b.c.in(ctx, "runuser", "-u", "mallory", "--", "gardu", "update", "apply"); err == nil {
 		return "", fmt.Errorf("a stranger may ask for updates: %s", out)
 	}
-	asked, err := b.c.in(ctx, "runuser", "-u", "operator", "--", "gardu", "update", "apply")
+	asked, err := b.c.in(ctx, "runuser", "-u", "alice", "--", "gardu", "update", "apply")
 	if err != nil {
 		return "", err
 	}
 	if err := has("gardu update apply", asked, "the updater was asked"); err != nil {
 		return "", err
 	}
-	if _, err := b.c.sh(ctx, "userdel operator; userdel stranger"); err != nil {
+	if _, err := b.c.sh(ctx, "userdel alice && userdel mallory"); err != nil {
 		return "", err
 	}
 	if err := errors.Join(b.runs(ctx, 2*time.Minute, version), b.idle(ctx)); err != nil {
