@@ -10,12 +10,15 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha1" //nolint:gosec // see wrapper
 	"crypto/sha256"
 	"crypto/sha512"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -207,6 +210,10 @@ func trials() []trial {
 	add("journal-kek", "made", keystore.MechanismAESGCM, wrapping(keystore.KindAES256, keystore.MechanismAESGCM))
 	add("journal-kek", "made", keystore.MechanismOAEPSHA256, wrapping(keystore.KindRSA3072Unwrap, keystore.MechanismOAEPSHA256))
 	add("journal-kek", "made", keystore.MechanismOAEPSHA1, wrapping(keystore.KindRSA3072Unwrap, keystore.MechanismOAEPSHA1))
+	for _, m := range []keystore.Mechanism{keystore.MechanismOAEPSHA256, keystore.MechanismOAEPSHA1} {
+		add("transport", "secret", m, transported(m, secretUnder))
+		add("transport", "RSA key", m, transported(m, signerUnder))
+	}
 	add("tls-client P-256", "made", keystore.MechanismECDSA, madeSigner(keystore.KindECP256, keystore.MechanismECDSA))
 	add("tls-client P-384", "made", keystore.MechanismECDSA, madeSigner(keystore.KindECP384, keystore.MechanismECDSA))
 	add("tls-client RSA", "made", keystore.MechanismPSS, madeSigner(keystore.KindRSA2048, keystore.MechanismPSS))
@@ -295,6 +302,109 @@ func importedSigner(ctx context.Context, c *candidate, label string) error {
 	digest := sha256.Sum256([]byte("m"))
 	if rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig) != nil {
 		return untrue("the imported key signs with another")
+	}
+	return nil
+}
+
+// transported makes a transport key in the token and has a key come in under it.
+func transported(m keystore.Mechanism, try func(context.Context, *candidate, string, *wrapper) error) func(context.Context, *candidate, string) error {
+	return func(ctx context.Context, c *candidate, label string) error {
+		info, err := c.store.Generate(ctx, keystore.NewKey{Label: label + "-transport", Kind: keystore.KindTransport3072})
+		if err != nil {
+			return err
+		}
+		public, err := x509.ParsePKIXPublicKey(info.Public)
+		if err != nil {
+			return untrue("its public half cannot be read: %v", err)
+		}
+		w := &wrapper{uri: info.URI(), public: public.(*rsa.PublicKey), hash: m}
+		return try(ctx, c, label, w)
+	}
+}
+
+// wrapper does what the bank's own tool does with the transport key's public half.
+type wrapper struct {
+	uri    string
+	public *rsa.PublicKey
+	hash   keystore.Mechanism
+}
+
+func (w *wrapper) oaep(value []byte) ([]byte, error) {
+	h := sha256.New()
+	if w.hash == keystore.MechanismOAEPSHA1 {
+		h = sha1.New() //nolint:gosec // G401: all that some tokens have; OAEP does not rest on collision resistance
+	}
+	return rsa.EncryptOAEP(h, rand.Reader, w.public, value, nil)
+}
+
+func (w *wrapper) blob(b []byte) keystore.Blob {
+	return keystore.Blob{Transport: w.uri, Hash: w.hash, Bytes: b}
+}
+
+func secretUnder(ctx context.Context, c *candidate, label string, w *wrapper) error {
+	value := make([]byte, 64)
+	_, _ = rand.Read(value)
+	b, err := w.oaep(value)
+	if err != nil {
+		return err
+	}
+	info, err := c.store.ImportBlob(ctx, keystore.NewKey{Label: label, Kind: keystore.KindHMAC, Check: hmac512(value, nil)[:3]}, w.blob(b))
+	if err != nil {
+		return err
+	}
+	m, err := c.store.MAC(info.URI())
+	if err != nil {
+		return err
+	}
+	sum, err := m.Sum(ctx, []byte("m"))
+	if err == nil && !hmac.Equal(sum, hmac512(value, []byte("m"))) {
+		err = untrue("the unwrapped secret computes as another")
+	}
+	return err
+}
+
+// signerUnder wraps the key by OpenSSL, whose RFC 5649 is not ours.
+func signerUnder(ctx context.Context, c *candidate, label string, w *wrapper) error {
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return err
+	}
+	spki, err := x509.MarshalPKIXPublicKey(&key.PublicKey)
+	if err != nil {
+		return err
+	}
+	between := make([]byte, 32)
+	_, _ = rand.Read(between)
+	head, err := w.oaep(between)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, "openssl", "enc", "-e", "-id-aes256-wrap-pad", "-K", hex.EncodeToString(between), "-iv", "A65959A6") //nolint:gosec // G204: ours
+	cmd.Stdin = bytes.NewReader(der)
+	tail, err := cmd.Output()
+	if err != nil {
+		return untrue("the test's openssl: %v", err)
+	}
+	digest := sha256.Sum256(spki)
+	info, err := c.store.ImportBlob(ctx, keystore.NewKey{Label: label, Kind: keystore.KindRSA2048, Check: digest[:8]}, w.blob(append(head, tail...)))
+	if err != nil {
+		return err
+	}
+	g, err := c.store.Signer(info.URI())
+	if err != nil {
+		return err
+	}
+	sig, err := g.SignSHA256(ctx, []byte("m"))
+	if err != nil {
+		return err
+	}
+	sum := sha256.Sum256([]byte("m"))
+	if rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, sum[:], sig) != nil {
+		return untrue("the unwrapped key signs as another")
 	}
 	return nil
 }
