@@ -46,10 +46,12 @@ type seen struct {
 }
 
 // resting reports whether a screen waits for nothing of the machine's own. One that
-// is queued for no reason is about to be sent.
+// is queued for no reason, or because what was wrong has just been mended, is about to
+// be sent.
 func resting(s *showing) bool {
 	busy := []ui.State{ui.Submit, ui.Working, ui.Review, ui.Goodbye, ui.Boot}
-	return !s.Busy && !slices.Contains(busy, s.State) && s.Code != "Q-QUEUED"
+	leaving := []string{"Q-QUEUED", "Q-TOKEN_INVALID", "Q-CLOCK_CORRECTED"}
+	return !s.Busy && !slices.Contains(busy, s.State) && !slices.Contains(leaving, s.Code)
 }
 
 // holdsPIN finds the canary where it stands for itself: six digits come by chance in
