@@ -291,7 +291,12 @@ func importedSigner(ctx context.Context, c *candidate, label string) error {
 	if err != nil {
 		return err
 	}
-	g, err := c.store.Signer(info.URI())
+	return signsAs(ctx, c, info.URI(), &key.PublicKey)
+}
+
+// signsAs holds a signature of a key that came in against the key that was sent.
+func signsAs(ctx context.Context, c *candidate, uri string, public *rsa.PublicKey) error {
+	g, err := c.store.Signer(uri)
 	if err != nil {
 		return err
 	}
@@ -300,7 +305,7 @@ func importedSigner(ctx context.Context, c *candidate, label string) error {
 		return err
 	}
 	digest := sha256.Sum256([]byte("m"))
-	if rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, digest[:], sig) != nil {
+	if rsa.VerifyPKCS1v15(public, crypto.SHA256, digest[:], sig) != nil {
 		return untrue("the imported key signs with another")
 	}
 	return nil
@@ -394,19 +399,7 @@ func signerUnder(ctx context.Context, c *candidate, label string, w *wrapper) er
 	if err != nil {
 		return err
 	}
-	g, err := c.store.Signer(info.URI())
-	if err != nil {
-		return err
-	}
-	sig, err := g.SignSHA256(ctx, []byte("m"))
-	if err != nil {
-		return err
-	}
-	sum := sha256.Sum256([]byte("m"))
-	if rsa.VerifyPKCS1v15(&key.PublicKey, crypto.SHA256, sum[:], sig) != nil {
-		return untrue("the unwrapped key signs as another")
-	}
-	return nil
+	return signsAs(ctx, c, info.URI(), &key.PublicKey)
 }
 
 func importedMAC(size int) func(context.Context, *candidate, string) error {
