@@ -173,6 +173,7 @@ func (b *booth) follow(ctx context.Context, r row, who string, first *showing) (
 				return nil, err
 			}
 		}
+		b.looks.open()
 		return next("the end of what waited") // after link_down it goes out by itself
 	case ui.Pending:
 		return next("the end of the doubt")

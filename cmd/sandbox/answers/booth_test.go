@@ -144,10 +144,68 @@ type booth struct {
 	log    *logs
 	dir    string
 	pin    string // what is entered for a new one
+	looks  gate   // every look at a link goes through it
 
 	mu     sync.Mutex
 	latest map[string]*txn.Request // by id
 	begun  []string                // ids in the order of acceptance
+}
+
+// gate holds back the engine's looks at the links: a screen that waits for one is
+// seen, however short the wait and however late its reader.
+type gate struct {
+	mu   sync.Mutex
+	shut chan struct{} // nil: open
+}
+
+func (g *gate) close() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut == nil {
+		g.shut = make(chan struct{})
+	}
+}
+
+func (g *gate) open() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.shut != nil {
+		close(g.shut)
+		g.shut = nil
+	}
+}
+
+func (g *gate) pass(ctx context.Context) error {
+	g.mu.Lock()
+	shut := g.shut
+	g.mu.Unlock()
+	if shut == nil {
+		return nil
+	}
+	select {
+	case <-shut:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+type gatedFinpay struct {
+	*snap.Finpay
+	looks *gate
+}
+
+func (p gatedFinpay) Probe(ctx context.Context) error {
+	return errors.Join(p.looks.pass(ctx), p.Finpay.Probe(ctx))
+}
+
+type gatedNetzme struct {
+	*snap.Netzme
+	looks *gate
+}
+
+func (p gatedNetzme) Probe(ctx context.Context) error {
+	return errors.Join(p.looks.pass(ctx), p.Netzme.Probe(ctx))
 }
 
 // plan is what a test changes of a booth.
@@ -250,8 +308,8 @@ func newBooth(t *testing.T, pl plan) *booth {
 			offers = append(offers, txn.Offer{Policy: pol, Provider: p})
 		}
 	}
-	add(finpay, snap.FinpayPolicies())
-	add(netzme, snap.NetzmePolicies())
+	add(gatedFinpay{finpay, &b.looks}, snap.FinpayPolicies())
+	add(gatedNetzme{netzme, &b.looks}, snap.NetzmePolicies())
 	add(pre, pre.Policies())
 
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")

@@ -141,6 +141,10 @@ func (b *booth) playToken(ctx context.Context, r row) (*seen, error) {
 		}
 	}
 	mark := b.page.mark()
+	if r.reason == "link_down" { // until the screen that says so was seen
+		b.looks.close()
+		defer b.looks.open()
+	}
 	if err := b.ask(ctx, tokenServices[r.call].operation, fields); err != nil {
 		return nil, err
 	}
