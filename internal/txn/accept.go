@@ -79,9 +79,9 @@ func (e *Engine) admit(p *Policy, customer string, now time.Time) (old, open *en
 // replaceable reports whether a newer request may take the entry's place: only
 // one of which nothing was ever sent, by its record too, and which nobody is
 // sending now.
-func replaceable(en *entry) bool {
-	return en.state == Queued && !en.everSent && !en.busy && !en.stale
-}
+func replaceable(en *entry) bool { return unsent(en) && !en.busy }
+
+func unsent(en *entry) bool { return en.state == Queued && !en.everSent && !en.stale }
 
 func (e *Engine) openError(ctx context.Context, en *entry) error {
 	r, err := e.read(ctx, en.seq)

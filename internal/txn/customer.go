@@ -54,7 +54,7 @@ func (e *Engine) Cancel(ctx context.Context, id string, why Reason) (*Request, e
 		return nil, ErrTooLate
 	}
 	defer e.work.Done()
-	r, en, err := e.take(ctx, id, replaceable)
+	r, en, err := e.take(ctx, id, unsent)
 	if err != nil {
 		return nil, err
 	}
@@ -96,9 +96,36 @@ func (e *Engine) Unresolved(op Operation, fields map[string]string) string {
 	return newest.id
 }
 
-// take claims an open request that is idle and fits.
+// handOver is how long somebody else's work on a request is waited for, and busyPoll
+// how often is looked.
+const (
+	handOver = 2 * time.Second
+	busyPoll = 10 * time.Millisecond
+)
+
+// whileBusy waits for a request that fits and that somebody is at: it is about to be
+// let go of, since what came of it is told before that, or about to be sent. So what
+// a screen offers is not refused for having been asked at once. e.mu is held, and let
+// go of meanwhile.
+func (e *Engine) whileBusy(ctx context.Context, id string, fits func(*entry) bool) {
+	for end := time.Now().Add(handOver); ctx.Err() == nil && time.Now().Before(end); {
+		en := e.ix.open[id]
+		if en == nil || !en.busy || !fits(en) {
+			return
+		}
+		e.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(busyPoll):
+		}
+		e.mu.Lock()
+	}
+}
+
+// take claims an open request that fits, and that nobody else is at.
 func (e *Engine) take(ctx context.Context, id string, fits func(*entry) bool) (*Request, *entry, error) {
 	e.mu.Lock()
+	e.whileBusy(ctx, id, fits)
 	en := e.ix.open[id]
 	_, known := e.ix.seqs[id]
 	switch {

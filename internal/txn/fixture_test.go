@@ -388,7 +388,8 @@ type bench struct {
 	noProbe  bool // the platform cannot be probed
 	keeper   *atomic.Int64
 	redeemer txn.Provider
-	without  string // a provider that could not be built
+	without  string             // a provider that could not be built
+	told     func(*txn.Request) // with every change, before who made it lets the request go
 	stop     context.CancelFunc
 	done     chan struct{}
 
@@ -429,7 +430,14 @@ func (b *bench) start() {
 		}
 		o.Offers = append(o.Offers, of)
 	}
-	o.OnChange = func(r *txn.Request) { b.mu.Lock(); b.changes = append(b.changes, r); b.mu.Unlock() }
+	o.OnChange = func(r *txn.Request) {
+		b.mu.Lock()
+		b.changes = append(b.changes, r)
+		b.mu.Unlock()
+		if b.told != nil {
+			b.told(r)
+		}
+	}
 	ctx, cancel := context.WithCancel(b.t.Context())
 	e, err := txn.NewEngine(ctx, o)
 	require.NoError(b.t, err)

@@ -146,6 +146,7 @@ func orderError(act, object string, err error) error {
 func (e *Engine) claimAny(ctx context.Context, id string) (*entry, error) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.whileBusy(ctx, id, func(*entry) bool { return true })
 	seq, known := e.ix.seqs[id]
 	if !known {
 		return nil, &OrderError{Err: ErrNotFound, Advice: adviceList}
