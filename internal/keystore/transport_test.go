@@ -160,6 +160,37 @@ func TestKeysComeInUnderATransportKey(t *testing.T) {
 	}
 }
 
+// opencryptoki makes every secret that it unwraps readable and extractable, whatever it
+// was told, and closes it when it is told again.
+func TestSecretThatATokenUnwrapsOpenIsClosed(t *testing.T) {
+	t.Parallel()
+	token := faults(t)
+	s := token.Open(t)
+	ctx, dir := t.Context(), t.TempDir()
+	info, err := s.Generate(ctx, keystore.NewKey{Label: "transport", Kind: keystore.KindTransport2048})
+	require.NoError(t, err)
+	value := bytes.Repeat([]byte{7}, 64)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "transport.pem"), pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: info.Public}), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "secret.bin"), value, 0o600))
+	blob := keystore.Blob{Transport: info.URI(), Hash: keystore.MechanismOAEPSHA1, Bytes: oaep(t, dir, "secret.bin")}
+
+	token.order(t, "once C_UnwrapKey bare")
+	info, err = s.ImportBlob(ctx, keystore.NewKey{Label: "secret", Kind: keystore.KindHMAC}, blob)
+	require.NoError(t, err)
+	require.False(t, token.pending(), "the fault struck")
+	require.Equal(t, "yes", info.Attributes["CKA_SENSITIVE"])
+	require.Equal(t, "no", info.Attributes["CKA_EXTRACTABLE"])
+
+	// One that the token does not close is not kept.
+	token.order(t, "always C_UnwrapKey bare\nalways C_SetAttributeValue return 0x10")
+	_, err = s.ImportBlob(ctx, keystore.NewKey{Label: "open", Kind: keystore.KindHMAC}, blob)
+	require.ErrorIs(t, err, keystore.ErrRefused)
+	require.ErrorContains(t, err, "destroyed again")
+	token.order(t, "")
+	_, err = s.Verify(ctx, "secret-key", "open")
+	require.ErrorIs(t, err, keystore.ErrKeyNotFound)
+}
+
 func TestVerifyJudgesKeys(t *testing.T) {
 	t.Parallel()
 	tok := softhsmtest.New(t)

@@ -19,6 +19,7 @@
  *     say        write the third argument, of as many bytes as the fourth says, to
  *                standard error, and do it
  *     leak       show CKA_VALUE, whatever the object says
+ *     bare       C_UnwrapKey: do it, but the key is neither sensitive nor kept in the token
  *
  * The function list is handled as an array of pointers in the order of the
  * standard, and every function as one of eight words, so that no header is needed.
@@ -115,6 +116,12 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 			return 0;
 		}
 	}
+	if (!strcmp(f.action, "bare")) {
+		word *attribute, n;
+		for (attribute = (word *)g, n = h; n; n--, attribute += 3)
+			if (attribute[0] == 0x103 || attribute[0] == 0x162) /* CKA_SENSITIVE, CKA_EXTRACTABLE */
+				*(unsigned char *)attribute[1] = attribute[0] == 0x162;
+	}
 	rv = real->f[i](a, b, c, d, e, g, h, j);
 	if (rv == 0 && !strcmp(f.action, "flags"))
 		*(word *)((char *)b + 96) |= f.number;
@@ -128,7 +135,8 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 	X(18, C_Login) X(20, C_CreateObject) X(22, C_DestroyObject) X(24, C_GetAttributeValue) \
 	X(26, C_FindObjectsInit) X(27, C_FindObjects) X(28, C_FindObjectsFinal) \
 	X(29, C_EncryptInit) X(30, C_Encrypt) X(33, C_DecryptInit) X(34, C_Decrypt) \
-	X(42, C_SignInit) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair)
+	X(42, C_SignInit) X(43, C_Sign) X(58, C_GenerateKey) X(59, C_GenerateKeyPair) \
+	X(25, C_SetAttributeValue) X(61, C_UnwrapKey)
 
 #define WRAPPER(i, name) \
 	static word name(word a, word b, word c, word d, word e, word g, word h, word j) \

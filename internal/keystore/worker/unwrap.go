@@ -155,16 +155,17 @@ func (t *token) unwrapRSA(sh pkcs11.SessionHandle, oaep []*pkcs11.Mechanism, tra
 	return append(made, public), nil
 }
 
-// narrow takes from a new key the uses that the token gave it against the template (NSS
-// does to a private key that it unwraps), as far as the token lets go of them; what is
-// left, verify tells.
+// narrow takes from a new key what the token gave it against the template: uses (NSS
+// does to a private key that it unwraps), and that its value may be read and taken away
+// (opencryptoki does to every secret that it unwraps). What the token does not let go of,
+// approve and verify tell.
 func (t *token) narrow(h pkcs11.ObjectHandle, m *protocol.Create) {
 	for _, a := range purpose(m, false) {
-		if !denies(a) {
+		if !denies(a) && a.Type != pkcs11.CKA_SENSITIVE && a.Type != pkcs11.CKA_EXTRACTABLE {
 			continue
 		}
 		_ = t.ceremony(func(sh pkcs11.SessionHandle) error {
-			if v, err := t.attribute(sh, h, a.Type); err != nil || len(v) != 1 || v[0] == 0 {
+			if v, err := t.attribute(sh, h, a.Type); err != nil || len(v) != 1 || (v[0] != 0) == (a.Value[0] != 0) {
 				return err
 			}
 			if err := t.ctx.SetAttributeValue(sh, h, []*pkcs11.Attribute{a}); err != nil {
