@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"gardu/internal/keystore"
 	"gardu/internal/update"
 )
 
@@ -125,7 +124,7 @@ func (a *app) runUpdater(ctx context.Context, from string, how update.How) error
 }
 
 func networkCode(err error) error {
-	if errors.Is(err, update.ErrCertificate) && keystore.ClassOf(err) != keystore.ClassNone {
+	if errors.Is(err, update.ErrToken) {
 		return withCode(exitToken, err)
 	}
 	if errors.Is(err, update.ErrNetwork) {

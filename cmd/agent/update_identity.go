@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"gardu/internal/config"
+	"gardu/internal/keystore"
 	"gardu/internal/update"
 )
 
@@ -28,6 +29,14 @@ type identity struct {
 // certificate implements update.SourceOptions.Certificate. The token works until
 // close.
 func (i *identity) certificate(ctx context.Context) (*tls.Certificate, error) {
+	c, err := i.take(ctx)
+	if keystore.ClassOf(err) != keystore.ClassNone {
+		err = update.OfToken(err)
+	}
+	return c, err
+}
+
+func (i *identity) take(ctx context.Context) (*tls.Certificate, error) {
 	if i.ag == nil {
 		set := defaultSettings()
 		set.file, set.Admin = i.config, i.view.Admin

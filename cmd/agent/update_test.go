@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -228,4 +229,38 @@ func serveRepository(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
 	ts.Setenv("REPOSITORY", s.URL+"/")
 	ts.Setenv("REPOSITORY_CA", ca)
+}
+
+// TestExitCodesOfTheUpdater: the token's doing is told from the network's and from a
+// mistake in the configuration.
+func TestExitCodesOfTheUpdater(t *testing.T) {
+	write := func(name, text string) string {
+		path := filepath.Join(t.TempDir(), name)
+		require.NoError(t, os.WriteFile(path, []byte(text), 0o600))
+		return path
+	}
+	absent := write("gardu.toml", "[token]\nmodule = \"/nowhere/module.so\"\ntoken = \"pkcs11:token=kiosk\"\npin_file = \""+write("pin", "1234")+"\"\nlatch = \""+filepath.Join(t.TempDir(), "latch")+"\"\n")
+	for name, tt := range map[string]struct {
+		config string
+		code   int
+	}{
+		"a token that cannot be used":          {absent, exitToken},
+		"a configuration that cannot be read":  {filepath.Join(t.TempDir(), "none.toml"), exitFailed},
+		"a configuration that is not for this": {write("gardu.toml", "[token]\nmodule = 7\n"), exitFailed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := &identity{config: tt.config, view: &updateView{Admin: defaultSettings().Admin}, log: slog.New(slog.DiscardHandler)}
+			defer i.close()
+			_, err := i.certificate(t.Context())
+			require.Error(t, err)
+			code := exitFailed
+			if c, ok := errors.AsType[*codeError](networkCode(fmt.Errorf("%w: %w", update.ErrCertificate, err))); ok {
+				code = c.code
+			}
+			require.Equal(t, tt.code, code, err)
+		})
+	}
+	c, ok := errors.AsType[*codeError](networkCode(fmt.Errorf("%w: it is away", update.ErrNetwork)))
+	require.True(t, ok)
+	require.Equal(t, exitNetwork, c.code)
 }

@@ -34,16 +34,16 @@ func (b *bench) identifies(ctx context.Context) (string, error) {
 		return "", err
 	}
 	// What is said while something is missing, step by step.
-	refused := func(what string) error {
+	refused := func(code, what string) error {
 		return until(ctx, 10*time.Second, func() error { // the server may not listen yet
 			out, err := b.c.in(ctx, "gardu", "update", "check")
 			if err == nil {
 				return fmt.Errorf("it was let in: %s", out)
 			}
-			return has("gardu update check", err.Error(), what)
+			return has("gardu update check", err.Error(), "exit status "+code, what)
 		})
 	}
-	if err := refused("it asks for a client certificate; set update.client_key and update.client_cert"); err != nil {
+	if err := refused("4", "it asks for a client certificate; set update.client_key and update.client_cert"); err != nil {
 		return "", err
 	}
 	if err := b.fetcherEnds(ctx); err != nil {
@@ -66,7 +66,7 @@ func (b *bench) identifies(ctx context.Context) (string, error) {
 	if err := b.c.put("/etc/gardu/update-tls.pem", 0o644, cert); err != nil {
 		return "", err
 	}
-	if err := refused("LoadCredentialEncrypted=token-pin"); err != nil {
+	if err := refused("3", "LoadCredentialEncrypted=token-pin"); err != nil {
 		return "", err
 	}
 	if err := b.fetcherEnds(ctx); err != nil {

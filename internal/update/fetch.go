@@ -35,6 +35,8 @@ var (
 	// ErrCertificate: the repository wants to know who asks, and this kiosk's client
 	// certificate is missing, is refused, or its key does not work.
 	ErrCertificate = errors.New("this kiosk cannot identify itself to the update repository")
+	// ErrToken: an ErrCertificate that is the doing of the token; see OfToken.
+	ErrToken = errors.New("the token")
 )
 
 const (
@@ -54,7 +56,8 @@ type SourceOptions struct {
 	Proxy   string // http://host:port
 	Missing []int  // HTTP statuses that mean "no such file"; 404 always does
 	// Certificate gives the certificate by which this kiosk identifies itself over
-	// HTTPS; nil where it has none. It is asked once, before the first request.
+	// HTTPS; nil where it has none. It is asked once, before the first request. What it
+	// fails with is an ErrToken where it says so by OfToken.
 	Certificate func(context.Context) (*tls.Certificate, error)
 	// Fetcher is the socket of one who goes to the network in our place, see
 	// ServeFetches; empty: we go ourselves. The folder of a file:// URL is read here.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,12 +28,34 @@ const (
 	// fetcherPatience is longer than a fetcher takes to open a token, to connect and to
 	// find a host silent.
 	fetcherPatience = 3 * time.Minute
-	// reasonHeader says what went wrong where the fetcher has no file: reasonCertificate,
-	// or the network.
-	reasonHeader      = "Gardu-Reason"
-	reasonCertificate = "certificate"
-	reasonLimit       = 2 << 10 // bytes of the sentence about it
+	// reasonHeader says what went wrong where the fetcher has no file: a name of reasons,
+	// or nothing for the network.
+	reasonHeader = "Gardu-Reason"
+	reasonLimit  = 2 << 10 // bytes of the sentence about it
 )
+
+// reasons are the errors that a fetcher tells from those of the network alone. The
+// first that is all of what the error is counts.
+var reasons = []struct {
+	name string
+	is   []error
+}{
+	{"token", []error{ErrCertificate, ErrToken}},
+	{"refused", []error{ErrCertificate, ErrNetwork}}, // by the host
+	{"certificate", []error{ErrCertificate}},
+}
+
+// marked is an error that is more than its text says.
+type marked struct {
+	text string
+	is   []error
+}
+
+func (m *marked) Error() string   { return m.text }
+func (m *marked) Unwrap() []error { return m.is }
+
+// OfToken makes err an ErrToken; its text stays.
+func OfToken(err error) error { return &marked{err.Error(), []error{err, ErrToken}} }
 
 // ServeFetches answers with the files of a repository until nobody has asked for a
 // while, or ctx ends. Errors: those of the listener.
@@ -106,9 +129,7 @@ func fetch(w http.ResponseWriter, r *http.Request, src *Source) {
 		http.Error(w, err.Error(), http.StatusNotFound)
 		return
 	case err != nil:
-		if errors.Is(err, ErrCertificate) {
-			w.Header().Set(reasonHeader, reasonCertificate)
-		}
+		w.Header().Set(reasonHeader, reasonName(err))
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
@@ -145,14 +166,27 @@ func (s *Source) overFetcher(socket string) {
 	}
 }
 
+// reasonName is the name of the reason that fits err; empty for the network.
+func reasonName(err error) string {
+	for _, r := range reasons {
+		if !slices.ContainsFunc(r.is, func(is error) bool { return !errors.Is(err, is) }) {
+			return r.name
+		}
+	}
+	return ""
+}
+
 // saidByFetcher is the error that a fetcher reports.
 func saidByFetcher(a *http.Response) error {
 	b, _ := io.ReadAll(io.LimitReader(a.Body, reasonLimit))
 	_ = a.Body.Close()
 	text := strings.ToValidUTF8(strings.Join(strings.Fields(string(b)), " "), "")
-	kind := ErrNetwork
-	if a.Header.Get(reasonHeader) == reasonCertificate {
-		kind = ErrCertificate
+	is := []error{ErrNetwork}
+	for _, r := range reasons {
+		if r.name == a.Header.Get(reasonHeader) {
+			is = r.is
+		}
 	}
-	return fmt.Errorf("%w: %s", kind, strings.TrimPrefix(text, kind.Error()+": "))
+	first := is[0].Error() + ": "
+	return &marked{first + strings.TrimPrefix(text, first), is}
 }

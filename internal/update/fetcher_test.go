@@ -140,16 +140,20 @@ func TestAFetcherSaysWhatIsWrong(t *testing.T) {
 	s.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, slog.LevelError)
 	s.StartTLS()
 	defer s.Close()
-	src, _, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/", Certificate: func(context.Context) (*tls.Certificate, error) {
-		return nil, errors.New("the token is away; plug it in")
-	}}, time.Minute)
-	_, err := src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
-	require.ErrorIs(t, err, update.ErrCertificate)
-	require.NotErrorIs(t, err, update.ErrNetwork)
-	require.EqualError(t, err, "this kiosk cannot identify itself to the update repository: the token is away; plug it in")
+	away := errors.New("the token is away; plug it in")
+	for _, fails := range []error{away, update.OfToken(away)} {
+		src, _, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/", Certificate: func(context.Context) (*tls.Certificate, error) {
+			return nil, fails
+		}}, time.Minute)
+		_, err := src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
+		require.ErrorIs(t, err, update.ErrCertificate)
+		require.NotErrorIs(t, err, update.ErrNetwork)
+		require.Equal(t, errors.Is(fails, update.ErrToken), errors.Is(err, update.ErrToken))
+		require.EqualError(t, err, "this kiosk cannot identify itself to the update repository: the token is away; plug it in")
+	}
 
-	src, _, _ = startFetcher(t, update.SourceOptions{URL: s.URL + "/"}, time.Minute)
-	_, err = src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
+	src, _, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/"}, time.Minute)
+	_, err := src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
 	require.ErrorIs(t, err, update.ErrNetwork)
 	require.ErrorContains(t, err, "certificate signed by unknown authority")
 

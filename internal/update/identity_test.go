@@ -69,6 +69,7 @@ func TestARepositoryThatAsksWhoWeAre(t *testing.T) {
 	pool := x509.NewCertPool()
 	pool.AddCert(right.cert)
 	errToken := errors.New("the token is away")
+	ofToken := update.OfToken(errToken)
 	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for _, polite := range []bool{false, true} { // polite hosts answer, and say 403
 			t.Run(tls.VersionName(version)+map[bool]string{true: ", asks and answers", false: ", demands"}[polite], func(t *testing.T) {
@@ -96,7 +97,7 @@ func TestARepositoryThatAsksWhoWeAre(t *testing.T) {
 					"the right one":            {shown: right.issue()},
 					"none":                     {says: "it asks for a client certificate; set update.client_key and update.client_cert"},
 					"one of another authority": {shown: other.issue(), says: "it did not take the client certificate; see that its time is not over"},
-					"a key that does not work": {fails: errToken, says: "the token is away"},
+					"a key that does not work": {fails: ofToken, says: "the token is away"},
 				} {
 					t.Run(name, func(t *testing.T) {
 						asked := 0
@@ -121,10 +122,19 @@ func TestARepositoryThatAsksWhoWeAre(t *testing.T) {
 						require.ErrorIs(t, err, update.ErrCertificate)
 						require.ErrorContains(t, err, tt.says)
 						if tt.fails != nil {
-							require.ErrorIs(t, err, tt.fails)
+							require.ErrorIs(t, err, errToken)
+							require.ErrorIs(t, err, update.ErrToken)
 							require.NotErrorIs(t, err, update.ErrNetwork)
 						}
 						require.FileExists(t, kept, "who does not get in loses nothing")
+
+						// Who goes there in our place says the same.
+						over, _, _ := startFetcher(t, o, time.Minute)
+						_, told := (&update.Trust{Dir: dir, RootFile: root}).Refresh(t.Context(), over)
+						require.ErrorContains(t, told, tt.says)
+						for _, kind := range []error{update.ErrCertificate, update.ErrToken, update.ErrNetwork} {
+							require.Equal(t, errors.Is(err, kind), errors.Is(told, kind), "%v: %v", kind, told)
+						}
 					})
 				}
 			})
