@@ -2,7 +2,6 @@ package queue
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"unique"
@@ -245,20 +244,19 @@ func (k *dataKey) open(id journalID, seq uint64, rec *record) ([]byte, error) {
 
 // encodePayload puts a request and its secret's box, if any, together.
 func encodePayload(r *txn.Request, secretBox []byte) ([]byte, error) {
-	c := *r
-	c.Seq = 0 // the place is the key's business, and known only when it is written
-	js, err := json.Marshal(&c)
+	b, err := appendRequest(make([]byte, 4, payloadRoom+len(secretBox)), r)
 	if err != nil {
 		return nil, fmt.Errorf("encode request: %w", err)
 	}
-	if len(js)+len(secretBox)+4 > maxPayload {
-		return nil, fmt.Errorf("%d bytes of at most %d: %w", len(js), maxPayload, ErrTooLarge)
+	if len(b)+len(secretBox) > maxPayload {
+		return nil, fmt.Errorf("%d bytes of at most %d: %w", len(b)-4, maxPayload, ErrTooLarge)
 	}
-	b := make([]byte, 0, 4+len(js)+len(secretBox))
-	b = binary.BigEndian.AppendUint32(b, uint32(len(js))) //nolint:gosec // at most maxPayload
-	b = append(b, js...)
+	binary.BigEndian.PutUint32(b, uint32(len(b)-4)) //nolint:gosec // at most maxPayload
 	return append(b, secretBox...), nil
 }
+
+// payloadRoom is what most requests need.
+const payloadRoom = 1 << 10
 
 func splitPayload(p []byte) (js, secretBox []byte, err error) {
 	if len(p) < 4 || int64(binary.BigEndian.Uint32(p)) > int64(len(p)-4) {
@@ -275,8 +273,8 @@ func decodePayload(p []byte, seq uint64, h *header) (*txn.Request, []byte, error
 	if err != nil {
 		return nil, nil, err
 	}
-	r := new(txn.Request)
-	if err := json.Unmarshal(js, r); err != nil {
+	r, err := parseRequest(js)
+	if err != nil {
 		// The decoder's words may quote a value; they are left out.
 		return nil, nil, fmt.Errorf("decode request: not a request: %w", txn.ErrSeal)
 	}
