@@ -147,6 +147,7 @@ func fetch(w http.ResponseWriter, r *http.Request, src *Source) {
 		w.WriteHeader(http.StatusPartialContent)
 	}
 	if _, err := io.Copy(w, f); err != nil {
+		_ = http.NewResponseController(w).Flush() // all that came counts, and is not fetched again
 		panic(http.ErrAbortHandler) // the connection ends where the repository's did
 	}
 }
