@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -100,6 +101,7 @@ func (t *tool) next() error {
 
 func (t *tool) releaseCommand() *cobra.Command {
 	var programs, patches []string
+	var older bool
 	r := publish.Release{}
 	c := &cobra.Command{
 		Use: "release VERSION", Short: "Draft a release", Args: args(cobra.ExactArgs(1)),
@@ -108,20 +110,33 @@ drafts targets that offer them to a part of the kiosks of a channel.`,
 		Example: "  gardu-release release 1.5.0 --program amd64=build/release/gardu-linux-amd64 --program arm64=build/release/gardu-linux-arm64 --percent 1 --patch-from 1.4.2",
 		RunE: act(func(_ *cobra.Command, a []string) error {
 			r.Version, r.Patches, r.Programs = a[0], patches, map[string]string{}
+			repo, err := t.there()
+			if err != nil {
+				return err
+			}
+			if err := notOlder(repo, r.Version, r.Channel, older); err != nil {
+				return err
+			}
 			for _, p := range programs {
 				arch, file, ok := strings.Cut(p, "=")
 				if !ok || arch == "" || file == "" {
 					return usage("--program %q is not ARCH=FILE, such as amd64=gardu-linux-amd64", p)
 				}
+				if r.Programs[arch] != "" {
+					return usage("--program names %s twice", arch)
+				}
+				if err := isProgram(file, arch, r.Version); err != nil {
+					return err
+				}
 				r.Programs[arch] = file
 			}
 			lines := []string{fmt.Sprintf("draft release %s for channel %s, for %d%% of its kiosks", r.Version, r.Channel, r.Percent)}
-			for arch, file := range r.Programs {
-				st, err := os.Stat(file)
+			for _, arch := range slices.Sorted(maps.Keys(r.Programs)) {
+				st, err := os.Stat(r.Programs[arch])
 				if err != nil {
 					return err
 				}
-				lines = append(lines, fmt.Sprintf("copy %s (%s, %d bytes)", file, arch, st.Size()))
+				lines = append(lines, fmt.Sprintf("copy %s (%s, %d bytes)", r.Programs[arch], arch, st.Size()))
 			}
 			for _, from := range patches {
 				lines = append(lines, "make a patch from "+from)
@@ -129,7 +144,7 @@ drafts targets that offer them to a part of the kiosks of a channel.`,
 			if err := t.plan(lines...); err != nil {
 				return err
 			}
-			if err := t.open().AddRelease(r); err != nil {
+			if err := repo.AddRelease(r); err != nil {
 				return err
 			}
 			return t.next()
@@ -141,6 +156,7 @@ drafts targets that offer them to a part of the kiosks of a channel.`,
 	f.IntVar(&r.Percent, "percent", 1, "the `PART` of the kiosks that gets it first")
 	f.StringVar(&r.MinFrom, "min-from", "", "the oldest `VERSION` that may go straight to it")
 	f.StringArrayVar(&patches, "patch-from", nil, "make a patch from this `VERSION`")
+	f.BoolVar(&older, "older", false, "although the channel offers a higher version: kiosks that have it go back")
 	return c
 }
 
@@ -149,6 +165,10 @@ func (t *tool) drafting(use, short, example string, n int, say func(a []string) 
 	return &cobra.Command{
 		Use: use, Short: short, Example: example, Args: args(cobra.ExactArgs(n)),
 		RunE: act(func(_ *cobra.Command, a []string) error {
+			r, err := t.there()
+			if err != nil {
+				return err
+			}
 			line, err := say(a)
 			if err != nil {
 				return err
@@ -156,7 +176,7 @@ func (t *tool) drafting(use, short, example string, n int, say func(a []string) 
 			if err := t.plan("draft: " + line); err != nil {
 				return err
 			}
-			if err := do(t.open(), a); err != nil {
+			if err := do(r, a); err != nil {
 				return err
 			}
 			return t.next()
@@ -174,6 +194,7 @@ func percentOf(s string) (int, error) {
 
 func (t *tool) phaseCommand() *cobra.Command {
 	var channel string
+	var fewer bool
 	c := t.drafting("phase VERSION PERCENT", "Give a release to more of the kiosks", "  gardu-release phase 1.5.0 25", 2,
 		func(a []string) (string, error) {
 			n, err := percentOf(a[1])
@@ -184,9 +205,13 @@ func (t *tool) phaseCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if err := notFewer(r, a[0], channel, n, fewer); err != nil {
+				return err
+			}
 			return r.Phase(a[0], channel, n)
 		})
 	c.Flags().StringVar(&channel, "channel", "stable", "the `CHANNEL`")
+	c.Flags().BoolVar(&fewer, "fewer", false, "although it is fewer than now: those that have it keep it")
 	return c
 }
 
@@ -241,6 +266,10 @@ When an online key was stolen, replace snapshot and timestamp both, in one draft
 then forget how far a thief has counted their versions.`,
 		Example: "  gardu-release rotate timestamp timestamp.key.pub timestamp-2.key.pub",
 		RunE: act(func(c *cobra.Command, a []string) error {
+			r, err := t.there()
+			if err != nil {
+				return err
+			}
 			old := a[1]
 			if _, err := os.Stat(old); err == nil {
 				pub, err := t.public(c.Context(), old)
@@ -262,7 +291,7 @@ then forget how far a thief has counted their versions.`,
 			if err := t.plan(fmt.Sprintf("draft a root in which key %s takes the place of %s in role %s", id, old, a[0])); err != nil {
 				return err
 			}
-			if err := t.open().Rotate(a[0], old, pub); err != nil {
+			if err := r.Rotate(a[0], old, pub); err != nil {
 				return err
 			}
 			return t.next()
@@ -275,10 +304,13 @@ func (t *tool) renewCommand(name string) *cobra.Command {
 	return &cobra.Command{
 		Use: name, Short: "Draft the same " + role + " with a new expiry", Args: args(cobra.NoArgs),
 		RunE: act(func(*cobra.Command, []string) error {
+			r, err := t.there()
+			if err != nil {
+				return err
+			}
 			if err := t.plan("draft the same " + role + " with a new expiry"); err != nil {
 				return err
 			}
-			r := t.open()
 			do := r.RenewRoot
 			if role == publish.Targets {
 				do = r.RenewTargets
@@ -295,20 +327,24 @@ func (t *tool) signCommand() *cobra.Command {
 	var key string
 	c := &cobra.Command{
 		Use: "sign", Short: "Sign the drafts with one key", Args: args(cobra.NoArgs),
-		Long: `sign adds one key's signature to every draft that it counts for. Look at what you sign:
-'gardu-release status' shows it. The folder may travel between the signers.`,
+		Long: `sign adds one key's signature to every draft that it counts for. It shows what the
+drafts change, and of each new program the SHA-256: compare that with a build of your
+own before you agree. The folder may travel between the signers.`,
 		Example: "  gardu-release sign --key targets-a.key\n  gardu-release sign --key 'pkcs11:token=release;object=targets-b' --module … --pin-file …",
 		RunE: act(func(c *cobra.Command, _ []string) error {
 			if key == "" {
 				return usage("name the key with --key")
 			}
-			r := t.open()
+			r, err := t.there()
+			if err != nil {
+				return err
+			}
 			ds, err := r.Drafts()
 			if err != nil {
 				return err
 			}
 			if len(ds) == 0 {
-				return errors.New("there is no draft to sign")
+				return fmt.Errorf("there is no draft to sign in %s; 'gardu-release status' shows what is there", t.repo)
 			}
 			s, err := t.signer(c.Context(), key)
 			if err != nil {
@@ -321,10 +357,20 @@ func (t *tool) signCommand() *cobra.Command {
 			if err := t.showOffered(r); err != nil {
 				return err
 			}
+			seen, err := t.showChanges(r)
+			if err != nil {
+				return err
+			}
 			if err := t.plan(lines...); err != nil {
 				return err
 			}
+			if now, err := r.Changes(); err != nil || !slices.Equal(now, seen) {
+				return errors.Join(err, errors.New("the drafts were changed meanwhile; nothing was signed; look at them again"))
+			}
 			roles, err := r.Sign(s)
+			if errors.Is(err, publish.ErrWrongKey) {
+				return fmt.Errorf("%w; 'gardu-release status' lists whose signatures are missing", err)
+			}
 			if err != nil {
 				return err
 			}
@@ -359,6 +405,18 @@ func (t *tool) showOffered(r *publish.Repo) error {
 	return nil
 }
 
+// showChanges prints what the drafts change, and returns it.
+func (t *tool) showChanges(r *publish.Repo) ([]string, error) {
+	lines, err := r.Changes()
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range lines {
+		_, _ = fmt.Fprintln(t.out, "change of "+l)
+	}
+	return lines, nil
+}
+
 // onlineKeys opens the snapshot's and the timestamp's keys.
 func (t *tool) onlineKeys(ctx context.Context, snapshot, timestamp string) (on publish.Online, err error) {
 	if snapshot == "" || timestamp == "" {
@@ -373,22 +431,29 @@ func (t *tool) onlineKeys(ctx context.Context, snapshot, timestamp string) (on p
 
 func (t *tool) publishCommand() *cobra.Command {
 	var snapshot, timestamp string
+	var renew bool
 	c := &cobra.Command{
 		Use: "publish", Short: "Take the drafts over and renew snapshot and timestamp", Args: args(cobra.NoArgs),
 		Long: `publish takes drafts over that enough keys have signed, signs a snapshot and a timestamp
-with the online keys, verifies all of it as a kiosk would, and writes it. Without
-drafts it only renews: run it every day. Then upload the folder, timestamp.json last;
-never upload draft/.`,
-		Example: "  gardu-release publish --snapshot-key snapshot.key --timestamp-key timestamp.key --yes",
+with the online keys, verifies all of it as a kiosk would, and writes it. --renew
+leaves drafts to their signers and renews what is published: run that every day. Then
+upload the folder, timestamp.json last; never upload draft/.`,
+		Example: "  gardu-release publish --snapshot-key snapshot.key --timestamp-key timestamp.key\n  gardu-release publish --renew --yes --passphrase-file online/passphrase --snapshot-key snapshot.key --timestamp-key timestamp.key",
 		RunE: act(func(c *cobra.Command, _ []string) error {
-			r := t.open()
-			ds, err := r.Drafts()
+			r, err := t.there()
 			if err != nil {
 				return err
 			}
-			lines := []string{}
-			for _, d := range ds {
-				lines = append(lines, fmt.Sprintf("publish %s %d", d.Role, d.Version))
+			lines, do := []string{}, r.Renew
+			if !renew {
+				do = r.Publish
+				ds, err := r.Drafts()
+				if err != nil {
+					return err
+				}
+				for _, d := range ds {
+					lines = append(lines, fmt.Sprintf("publish %s %d", d.Role, d.Version))
+				}
 			}
 			lines = append(lines, fmt.Sprintf("sign a snapshot for %d days and a timestamp for %d days", int(r.Lives.Snapshot/day), int(r.Lives.Timestamp/day)))
 			if err := t.plan(lines...); err != nil {
@@ -398,7 +463,7 @@ never upload draft/.`,
 			if err != nil {
 				return err
 			}
-			files, err := r.Publish(on)
+			files, err := do(on)
 			if err != nil {
 				return err
 			}
@@ -407,6 +472,7 @@ never upload draft/.`,
 	}
 	c.Flags().StringVar(&snapshot, "snapshot-key", "", "the snapshot's `KEY`")
 	c.Flags().StringVar(&timestamp, "timestamp-key", "", "the timestamp's `KEY`")
+	c.Flags().BoolVar(&renew, "renew", false, "renew what is published, and leave drafts as they are")
 	return c
 }
 
@@ -423,6 +489,10 @@ expires, and nothing older than what the kiosk has seen.`,
 			if life < 1 || life > 400 {
 				return usage("--days %d is not from 1 to 400", life)
 			}
+			r, err := t.there()
+			if err != nil {
+				return err
+			}
 			if err := t.plan(fmt.Sprintf("write a copy that lives %d days to %s", life, a[0]), "renew the repository's own snapshot and timestamp"); err != nil {
 				return err
 			}
@@ -434,7 +504,7 @@ expires, and nothing older than what the kiosk has seen.`,
 			if err != nil {
 				return err
 			}
-			if err := t.open().Cut(dir, time.Duration(life)*day, on); err != nil {
+			if err := r.Cut(dir, time.Duration(life)*day, on); err != nil {
 				return err
 			}
 			return t.done("on the kiosk: sudo gardu update apply --from FOLDER; and upload the repository, which was renewed")
@@ -450,10 +520,14 @@ func (t *tool) discardCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "discard", Short: "Throw the drafts away", Args: args(cobra.NoArgs),
 		RunE: act(func(*cobra.Command, []string) error {
-			if err := t.plan("throw away all drafts and their signatures"); err != nil {
+			r, err := t.there()
+			if err != nil {
 				return err
 			}
-			if err := t.open().Discard(); err != nil {
+			if err := t.plan("throw away all drafts in " + t.repo + " and their signatures"); err != nil {
+				return err
+			}
+			if err := r.Discard(); err != nil {
 				return err
 			}
 			return t.done("what is published stays as it is")
@@ -475,12 +549,21 @@ Let a daily job run it and ring when the code is not 0.`,
 }
 
 func (t *tool) status(soon map[string]int) error {
-	r := t.open()
+	r, err := t.there()
+	if err != nil {
+		return err
+	}
 	if err := t.showOffered(r); err != nil {
+		return err
+	}
+	if _, err := t.showChanges(r); err != nil {
 		return err
 	}
 	if err := t.next(); err != nil {
 		return err
+	}
+	if half, err := r.Interrupted(); err != nil || half {
+		return errors.Join(err, fmt.Errorf("%w: finish it with 'gardu-release publish' before anything is uploaded", publish.ErrInterrupted))
 	}
 	for _, role := range []string{publish.Root, publish.Targets, publish.Snapshot, publish.Timestamp} {
 		ids, needs, err := r.Keys(role)

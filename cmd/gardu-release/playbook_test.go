@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"debug/elf"
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -27,15 +29,22 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gardu-release": func() { publish.CheapKeys(); main() }})
 }
 
-// fakeProgram is a file that looks like a program and resembles the others.
-func fakeProgram(seed string) []byte {
-	b := []byte("\x7fELF")
+// fakeProgram is a file that passes for a program of an architecture and a version, and
+// resembles the others.
+func fakeProgram(machine elf.Machine, version string) []byte {
+	h := elf.Header64{Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: uint32(elf.EV_CURRENT), Ehsize: 64}
+	copy(h.Ident[:], []byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)})
+	var b bytes.Buffer
+	if err := binary.Write(&b, binary.LittleEndian, h); err != nil {
+		panic(err)
+	}
 	sum := sha256.Sum256([]byte("the same"))
 	for range 5000 {
-		b = append(b, sum[:]...)
+		b.Write(sum[:])
 		sum = sha256.Sum256(sum[:])
 	}
-	return append(b, seed...)
+	b.WriteString(version)
+	return b.Bytes()
 }
 
 // TestThePlaybook runs every command of docs/release.md word for word, in its
@@ -51,11 +60,13 @@ func TestThePlaybook(t *testing.T) {
 	dir := t.TempDir()
 	pass := filepath.Join(dir, "passphrase")
 	require.NoError(t, os.WriteFile(pass, []byte("correct horse battery\n"), 0o600))
+	require.NoError(t, os.Mkdir(filepath.Join(dir, "online"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "online", "passphrase"), []byte("correct horse battery\n"), 0o600))
 	for _, v := range []string{"1.4.2", "1.5.0"} {
-		for _, arch := range []string{"amd64", "arm64"} {
+		for arch, machine := range machines {
 			f := filepath.Join(dir, "build", v, "gardu-linux-"+arch)
 			require.NoError(t, os.MkdirAll(filepath.Dir(f), 0o750))
-			require.NoError(t, os.WriteFile(f, fakeProgram(v+arch), 0o600))
+			require.NoError(t, os.WriteFile(f, fakeProgram(machine, v), 0o600))
 		}
 	}
 	kiosk := newKiosk(t, dir)
@@ -109,7 +120,8 @@ func TestCommands(t *testing.T) {
 			e.Setenv("SOFTHSM", tok.Env[0])
 			for name, b := range map[string][]byte{
 				"pin": []byte(tok.PIN + "\n"), "pass": []byte("correct horse battery\n"), "other": []byte("another passphrase\n"),
-				"short": []byte("short\n"), "gardu": fakeProgram("1"), "gardu2": fakeProgram("2"), "text": []byte("hello"),
+				"short": []byte("short\n"), "text": []byte("hello"),
+				"gardu": fakeProgram(elf.EM_X86_64, "1.0.0"), "gardu2": fakeProgram(elf.EM_X86_64, "1.0.0 1.1.0 1.2.0"), "gardu-arm": fakeProgram(elf.EM_AARCH64, "1.1.0"),
 			} {
 				if err := os.WriteFile(filepath.Join(e.WorkDir, name), b, 0o600); err != nil {
 					return err

@@ -125,6 +125,18 @@ func TestAttacks(t *testing.T) {
 			_, err := p.refresh(k)
 			return err
 		}, update.ErrOlder, true},
+		{"stolen timestamp key: an older snapshot of the same targets", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
+			older := newThief(p)
+			p.publish()
+			p.must(k)
+			ts := metadata.Timestamp(p.time().Add(time.Hour))
+			ts.Signed.Version = 99
+			ts.Signed.Meta["snapshot.json"] = meta(4, older.read("4.snapshot.json"))
+			put(older, "timestamp.json", ts, p.online.Timestamp)
+			p.show(older.dir)
+			_, err := p.refresh(k)
+			return err
+		}, update.ErrOlder, true},
 		{"stolen timestamp key: a snapshot that nobody signed", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
 			th := newThief(p)
 			s := metadata.Snapshot(p.time().Add(time.Hour))
@@ -171,6 +183,26 @@ func TestAttacks(t *testing.T) {
 			m.Signed.Version = 5
 			b := put(th, "5.targets.json", m, p.targets[0])
 			th.world(60, 99, 5, b)
+			_, err = p.refresh(k)
+			return err
+		}, update.ErrRefused, true},
+		{"one signature of two, given twice", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
+			th := newThief(p)
+			m, err := metadata.Targets().FromBytes(th.read("4.targets.json"))
+			require.NoError(p.t, err)
+			m.Signed.Version = 5
+			b := put(th, "5.targets.json", m, p.targets[0], p.targets[0])
+			th.world(60, 99, 5, b)
+			_, err = p.refresh(k)
+			return err
+		}, update.ErrRefused, true},
+		{"one stolen root key: a root of the thief's own keys", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
+			th, own := newThief(p), newPublisher(p.t) // with keys of its own for every role
+			root, err := metadata.Root().FromFile(filepath.Join(own.repo.Dir, "metadata", "1.root.json"))
+			require.NoError(p.t, err)
+			root.Signed.Version = 2
+			put(th, "2.root.json", root, p.root[0], own.root[0], own.root[1])
+			p.show(th.dir)
 			_, err = p.refresh(k)
 			return err
 		}, update.ErrRefused, true},
@@ -229,6 +261,13 @@ func TestAttacks(t *testing.T) {
 			defer cancel()
 			_, err := update.Download(ctx, p.source().WithStall(30*time.Millisecond), tg, t.TempDir())
 			require.NoError(t, ctx.Err(), "it ends by itself")
+			return err
+		}, update.ErrNetwork, false},
+		{"a program that comes a byte at a time, each over a connection of its own", func(t *testing.T, p *publisher, k *update.Trust, _ string) error {
+			tg := target(p, k)
+			p.setSpoil(cutting(program(3, 10_000), 1))
+			_, err := update.Download(t.Context(), p.source(), tg, t.TempDir())
+			require.Less(t, len(p.requests()), 100, "it is given up")
 			return err
 		}, update.ErrNetwork, false},
 		{"a truncated program", func(t *testing.T, p *publisher, k *update.Trust, _ string) error {

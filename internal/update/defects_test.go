@@ -2,6 +2,7 @@ package update_test
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"os"
 	"os/exec"
@@ -51,6 +52,12 @@ func TestDefectATornCache(t *testing.T) {
 		for how, spoil := range map[string]func(path string) error{
 			"empty": func(path string) error { return os.Truncate(path, 0) },
 			"half":  func(path string) error { return os.Truncate(path, 100) },
+			// JSON, and no metadata.
+			"null":    func(path string) error { return os.WriteFile(path, []byte("null"), 0o600) },
+			"nothing": func(path string) error { return os.WriteFile(path, []byte(`{"signed":null,"signatures":null}`), 0o600) },
+			"other": func(path string) error {
+				return os.WriteFile(path, []byte(`{"signed":{"_type":"root"},"signatures":[]}`), 0o600)
+			},
 		} {
 			t.Run(name+"/"+how, func(t *testing.T) {
 				p := newPublisher(t)
@@ -60,12 +67,19 @@ func TestDefectATornCache(t *testing.T) {
 				require.NoError(t, p.stockRefresh(k))
 				require.NoError(t, spoil(filepath.Join(k.Dir, name)))
 				require.NoError(t, spoil(filepath.Join(k.Dir, "stock", name)))
+				spoilt, err := os.ReadFile(filepath.Join(k.Dir, name))
+				require.NoError(t, err)
 				if name != "targets.json" { // whose length the snapshot knows: go-tuf fetches that one again
 					require.Error(t, p.stockRefresh(k), "go-tuf's updater fails now")
 					require.Error(t, p.stockRefresh(k), "and for ever")
 				}
-				require.Contains(t, p.must(k).Healed, name)
+				if w := p.must(k); !json.Valid(spoilt) {
+					require.Contains(t, w.Healed, name)
+				}
 				require.Empty(t, p.must(k).Healed, "once")
+				b, err := os.ReadFile(filepath.Join(k.Dir, name))
+				require.NoError(t, err)
+				require.NotEqual(t, spoilt, b, "written anew")
 			})
 		}
 	}
@@ -75,6 +89,35 @@ func TestDefectATornCache(t *testing.T) {
 		p.must(k)
 		require.NoError(t, os.WriteFile(filepath.Join(k.Dir, "floors.json"), []byte("{"), 0o600))
 		require.Contains(t, p.must(k).Healed, "floors.json")
+	})
+	t.Run("floors, and an old world behind it", func(t *testing.T) {
+		for name, spoil := range map[string]func(path string) error{"torn": func(path string) error { return os.Truncate(path, 5) }, "gone": os.Remove} {
+			for _, attack := range []string{"at once", "after one that is tampered with"} {
+				p := newPublisher(t)
+				k := p.trust()
+				old := p.copyRepo()
+				p.release("1.0.0", program(1, 9_000))
+				p.must(k)
+				require.NoError(t, spoil(filepath.Join(k.Dir, "floors.json")))
+				p.show(old)
+				if attack != "at once" {
+					p.setSpoil(func(w http.ResponseWriter, _ *http.Request) bool {
+						_, _ = w.Write([]byte(`{"signed":{}}`))
+						return true
+					})
+					_, err := p.refresh(k)
+					require.ErrorIs(t, err, update.ErrRefused)
+					p.setSpoil(nil)
+				}
+				_, err := p.refresh(k)
+				require.ErrorIs(t, err, update.ErrOlder, "the caches hold: floors %s, %s", name, attack)
+				p.show(p.repo.Dir)
+				p.must(k)
+				p.show(old)
+				_, err = p.refresh(k)
+				require.ErrorIs(t, err, update.ErrOlder)
+			}
+		}
 	})
 	t.Run("all of them, and an old world behind it", func(t *testing.T) {
 		p := newPublisher(t)

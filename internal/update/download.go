@@ -27,7 +27,7 @@ var (
 const (
 	chunk      = 64 << 10
 	syncEvery  = 1 << 20 // bytes that a power cut can cost
-	maxBarren  = 6       // attempts in a row without a byte
+	maxBarren  = 6       // attempts in a row that brought hardly a byte
 	firstPause = 500 * time.Millisecond
 	longPause  = 30 * time.Second
 )
@@ -104,7 +104,7 @@ func (p *part) fill(ctx context.Context) (err error) {
 		case !errors.Is(err, ErrNetwork):
 			return err
 		}
-		if p.n > before {
+		if p.n-before >= paceLeast {
 			barren = 0
 			continue // the way works: go on at once
 		}

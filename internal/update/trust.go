@@ -119,6 +119,9 @@ func (t *Trust) Refresh(ctx context.Context, src *Source) (*World, error) {
 	if err == nil || errors.Is(err, ErrNetwork) || errors.Is(err, ErrCertificate) || errors.Is(err, ErrNoRoot) || ctx.Err() != nil {
 		return w, err
 	}
+	if errors.Is(err, ErrOlder) || !t.floorsHold() {
+		return nil, err // nothing that is damaged makes a repository older
+	}
 	// Whatever is wrong may be wrong with our copies. The floors stay, so that doing
 	// without them gives nobody a way back.
 	dropped := t.dropCaches()
@@ -131,6 +134,13 @@ func (t *Trust) Refresh(ctx context.Context, src *Source) (*World, error) {
 	}
 	w.Healed = append(w.Healed, dropped...)
 	return w, nil
+}
+
+// floorsHold reports whether the floors can be read. Without them the caches are all
+// that is remembered of what was seen, and must not be dropped for anybody's sake.
+func (t *Trust) floorsHold() bool {
+	_, err := readFloors(t.Dir)
+	return err == nil
 }
 
 func (t *Trust) dropCaches() []string {
@@ -175,20 +185,23 @@ func (t *Trust) refresh(ctx context.Context, src *Source, cached bool) (w *World
 	return w, r.keep(w)
 }
 
-func (r *refresh) loadFloors() {
-	b, err := readFile(filepath.Join(r.t.Dir, "floors.json"), 64<<10)
-	if absent(err) {
-		return
-	}
+func readFloors(dir string) (f floors, err error) {
+	b, err := readFile(filepath.Join(dir, "floors.json"), 64<<10)
 	if err == nil {
-		err = json.Unmarshal(b, &r.floors)
+		err = json.Unmarshal(b, &f)
 	}
-	if err != nil {
+	return f, err
+}
+
+func (r *refresh) loadFloors() {
+	f, err := readFloors(r.t.Dir)
+	if err != nil && !absent(err) {
 		// The newest root on disk and the caches still hold. What is lost is only
 		// remembered; it comes back with this refresh.
-		r.floors = floors{}
 		r.healed = append(r.healed, "floors.json")
+		return
 	}
+	r.floors = f
 }
 
 // root begins with the newest root on disk and walks to the newest there is.

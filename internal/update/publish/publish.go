@@ -1,12 +1,16 @@
 package publish
 
 import (
+	"bytes"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -34,27 +38,78 @@ func (f *files) add(name string, b []byte) {
 
 // Publish takes the drafts over, signs snapshot and timestamp, verifies all of it
 // as a kiosk would, and writes it. Without drafts it only renews the two. It says
-// which files are new. Errors: ErrUnsigned, ErrWrongKey, ErrNone.
-func (r *Repo) Publish(on Online) ([]string, error) {
+// which files are new. One that was interrupted is finished by the next. Errors:
+// ErrUnsigned, ErrWrongKey, ErrNone, ErrStale, ErrExpired, ErrBusy.
+func (r *Repo) Publish(on Online) (names []string, err error) {
+	err = r.locked(func() error {
+		names, err = r.publish(on)
+		return err
+	})
+	return names, err
+}
+
+func (r *Repo) publish(on Online) ([]string, error) {
 	who, err := r.Drafts()
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range who {
 		if !s.Enough() {
-			return nil, fmt.Errorf("%w: %s %d has %d of %d signatures%s", ErrUnsigned, s.Role, s.Version, count(s.Have, s.Keys), s.Threshold, oldLacks(s))
+			return nil, fmt.Errorf("%w: %s %d has %d of %d signatures%s; 'publish --renew' renews without it", ErrUnsigned, s.Role, s.Version, count(s.Have, s.Keys), s.Threshold, oldLacks(s))
 		}
 	}
-	f, err := r.compose(on, r.Lives)
+	root, err := r.drafted(Root)
 	if err != nil {
 		return nil, err
 	}
+	targets, err := r.drafted(Targets)
+	if err != nil {
+		return nil, err
+	}
+	f, err := r.compose(on, r.Lives, root, targets)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.put(f); err != nil {
+		return nil, err
+	}
+	return f.names, r.discard()
+}
+
+// Renew signs snapshot and timestamp anew over what is published, and leaves drafts as
+// they are: people may take days to sign, and kiosks must not run out of metadata
+// meanwhile. Errors: ErrInterrupted, ErrWrongKey, ErrNone, ErrExpired, ErrBusy.
+func (r *Repo) Renew(on Online) (names []string, err error) {
+	err = r.locked(func() error {
+		half, err := r.Interrupted()
+		if err == nil && half {
+			err = fmt.Errorf("%w: finish it with 'gardu-release publish' without --renew", ErrInterrupted)
+		}
+		if err != nil && !errors.Is(err, ErrStale) { // whatever a draft is, nothing of it is used
+			return err
+		}
+		names, err = r.renew(on)
+		return err
+	})
+	return names, err
+}
+
+func (r *Repo) renew(on Online) ([]string, error) {
+	f, err := r.compose(on, r.Lives, nil, nil)
+	if err != nil {
+		return nil, err
+	}
+	return f.names, r.put(f)
+}
+
+// put writes what a kiosk reads, the timestamp last.
+func (r *Repo) put(f *files) error {
 	for _, name := range f.names {
 		if err := write(r.path("metadata", name), f.bytes[name]); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	return f.names, r.Discard()
+	return nil
 }
 
 func oldLacks(s Signers) string {
@@ -64,34 +119,45 @@ func oldLacks(s Signers) string {
 	return ""
 }
 
-// compose makes what Publish writes, and verifies it.
-func (r *Repo) compose(on Online, lives Lives) (*files, error) {
+// compose makes what Publish writes, and verifies it: over the drafts of root and
+// targets, or, where one is nil, over what is published.
+func (r *Repo) compose(on Online, lives Lives, root, targets []byte) (*files, error) {
 	f := &files{}
-	first, err := r.trusted()
+	set, err := r.trusted()
 	if err != nil {
 		return nil, err
 	}
-	set := first
-	if b, err := os.ReadFile(r.draft(Root)); err == nil {
+	if root != nil {
 		if set == nil {
-			set, err = trustedmetadata.New(b)
+			set, err = trustedmetadata.New(root)
 		} else {
-			_, err = set.UpdateRoot(b)
+			_, err = set.UpdateRoot(root)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("the draft of the root is not what a kiosk accepts: %w", err)
 		}
-		f.add(strconv.FormatInt(set.Root.Signed.Version, 10)+".root.json", b)
+		f.add(strconv.FormatInt(set.Root.Signed.Version, 10)+".root.json", root)
 	}
 	if set == nil {
-		return nil, ErrNone
+		return nil, r.none()
 	}
-	targets, tv, err := r.targetsBytes()
+	now := r.Now().UTC()
+	if e := set.Root.Signed.Expires; !now.Before(e) {
+		return nil, fmt.Errorf("%w: root %d ended %s, and no kiosk believes anything before it is renewed: 'gardu-release renew-root', the holders of the root keys sign, publish",
+			ErrExpired, set.Root.Signed.Version, e.Format(time.DateOnly))
+	}
+	tv, err := r.newest(Targets)
 	if err != nil {
 		return nil, err
 	}
-	if _, err := os.Stat(r.published(Targets, tv)); errors.Is(err, fs.ErrNotExist) {
+	if targets != nil {
+		if err := r.holds(targets); err != nil {
+			return nil, err
+		}
+		tv++
 		f.add(strconv.FormatInt(tv, 10)+".targets.json", targets)
+	} else if targets, err = os.ReadFile(r.published(Targets, tv)); err != nil {
+		return nil, err
 	}
 	snapshot, err := r.makeSnapshot(set, on.Snapshot, targets, tv, lives.Snapshot)
 	if err != nil {
@@ -101,19 +167,65 @@ func (r *Repo) compose(on Online, lives Lives) (*files, error) {
 	if err != nil {
 		return nil, err
 	}
-	set.RefTime = r.Now().UTC()
+	set.RefTime = now
 	if _, err := set.UpdateTimestamp(timestamp); err != nil {
 		return nil, fmt.Errorf("the timestamp is not what a kiosk accepts: %w", err)
 	}
 	if _, err := set.UpdateSnapshot(snapshot, false); err != nil {
 		return nil, fmt.Errorf("the snapshot is not what a kiosk accepts: %w", err)
 	}
-	if _, err := set.UpdateTargets(targets); err != nil {
+	if _, err := set.UpdateTargets(targets); errors.Is(err, &metadata.ErrExpiredMetadata{}) {
+		return nil, fmt.Errorf("%w: targets %d: 'gardu-release renew-targets', the holders of the targets keys sign, publish", ErrExpired, tv)
+	} else if err != nil {
 		return nil, fmt.Errorf("the targets are not what a kiosk accepts: %w", err)
 	}
 	f.add(strconv.FormatInt(set.Snapshot.Signed.Version, 10)+".snapshot.json", snapshot)
 	f.add("timestamp.json", timestamp)
 	return f, nil
+}
+
+// holds reports an error unless each file that a draft of the targets adds lies in the
+// folder as it is signed: the draft may have travelled between its signers without them.
+func (r *Repo) holds(draft []byte) error {
+	next, err := metadata.Targets().FromBytes(draft)
+	if err != nil {
+		return err
+	}
+	added, err := r.added(next)
+	if err != nil {
+		return err
+	}
+	for _, name := range added {
+		t := next.Signed.Targets[name]
+		want := hex.EncodeToString(t.Hashes["sha256"])
+		b, err := os.ReadFile(r.path("targets", want+"."+name))
+		if err != nil {
+			return fmt.Errorf("%s is signed and not in this folder: %w; bring targets/ from where the release was drafted", name, err)
+		}
+		if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != want {
+			return fmt.Errorf("%s is not what is signed; bring targets/ from where the release was drafted", r.path("targets", want+"."+name))
+		}
+	}
+	return nil
+}
+
+// added lists the targets that are not published yet, or not as they are now.
+func (r *Repo) added(next *metadata.Metadata[metadata.TargetsType]) ([]string, error) {
+	was := map[string]*metadata.TargetFiles{}
+	now, err := r.currentTargets()
+	switch {
+	case err == nil:
+		was = now.Signed.Targets
+	case !errors.Is(err, ErrNone):
+		return nil, err
+	}
+	var names []string
+	for _, name := range slices.Sorted(maps.Keys(next.Signed.Targets)) {
+		if old := was[name]; old == nil || !bytes.Equal(old.Hashes["sha256"], next.Signed.Targets[name].Hashes["sha256"]) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 // trusted begins with the newest published root; nil where there is none.
@@ -127,18 +239,6 @@ func (r *Repo) trusted() (*trustedmetadata.TrustedMetadata, error) {
 		return nil, err
 	}
 	return trustedmetadata.New(b)
-}
-
-func (r *Repo) targetsBytes() ([]byte, int64, error) {
-	t, err := r.nextTargets()
-	if err != nil {
-		return nil, 0, err
-	}
-	b, err := os.ReadFile(r.draft(Targets))
-	if errors.Is(err, fs.ErrNotExist) {
-		b, err = os.ReadFile(r.published(Targets, t.Signed.Version))
-	}
-	return b, t.Signed.Version, err
 }
 
 // online is what a role's key says of itself, and whether the root names it.
@@ -218,12 +318,25 @@ func finish(id string, s Signer, m interface{ ToBytes(bool) ([]byte, error) }, s
 // snapshot and timestamp live longer, and renews the repository itself so that no
 // two timestamps have one version.
 func (r *Repo) Cut(dir string, life time.Duration, on Online) error {
+	return r.locked(func() error { return r.cut(dir, life, on) })
+}
+
+func (r *Repo) cut(dir string, life time.Duration, on Online) error {
 	if ds, err := r.drafts(); err != nil || len(ds) > 0 {
 		return errors.Join(err, errors.New("there are drafts; publish or discard them before a cut"))
 	}
+	all, err := r.Expiries()
+	if err != nil {
+		return err
+	}
+	for _, e := range all {
+		if (e.Role == Root || e.Role == Targets) && e.Expires.Before(r.Now().Add(life)) {
+			return fmt.Errorf("the copy would end before its time is over, with %s %d on %s; give fewer days, or renew: %s", e.Role, e.Version, e.Expires.Format(time.DateOnly), e.Who)
+		}
+	}
 	lives := r.Lives
 	lives.Snapshot, lives.Timestamp = life, life
-	f, err := r.compose(on, lives)
+	f, err := r.compose(on, lives, nil, nil)
 	if err != nil {
 		return err
 	}
@@ -247,7 +360,7 @@ func (r *Repo) Cut(dir string, life time.Duration, on Online) error {
 			return err
 		}
 	}
-	_, err = r.Publish(on)
+	_, err = r.renew(on)
 	return err
 }
 
@@ -283,6 +396,9 @@ func (r *Repo) Expiries() ([]Expiry, error) {
 		return nil, err
 	}
 	ts, err := load(metadata.Timestamp(), r.path("metadata", "timestamp.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("%w: finish it with 'gardu-release publish'", ErrInterrupted)
+	}
 	if err != nil {
 		return nil, err
 	}

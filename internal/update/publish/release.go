@@ -147,6 +147,9 @@ func (r *Repo) setChannel(version, channel string, change func(s *metadata.Targe
 				return nil
 			}
 			found = true
+			if ch.Withdrawn {
+				return fmt.Errorf("%w: %s in channel %s; 'gardu-release offer %s PERCENT' puts it forward again, 'back %s' sends everybody to it", ErrWithdrawn, version, channel, version, version)
+			}
 			change(s, &ch)
 			c.Channels[channel] = ch
 			return setCustom(t, c)
@@ -241,6 +244,37 @@ func (r *Repo) Releases() ([]Offered, error) {
 	if err != nil {
 		return nil, err
 	}
+	return offered(t), nil
+}
+
+// Higher is a version that a channel offers and that is higher than the given one; empty
+// where there is none.
+func (r *Repo) Higher(version, channel string) (string, error) {
+	if err := update.CheckVersion(version); err != nil {
+		return "", err
+	}
+	all, err := r.Releases()
+	if err != nil {
+		return "", err
+	}
+	for _, o := range all {
+		if o.Channel == channel && !o.Standing.Withdrawn && update.Compare(o.Version, version) > 0 {
+			return o.Version, nil
+		}
+	}
+	return "", nil
+}
+
+// Published lists what is offered now, whatever is drafted.
+func (r *Repo) Published() ([]Offered, error) {
+	t, err := r.currentTargets()
+	if err != nil {
+		return nil, err
+	}
+	return offered(t), nil
+}
+
+func offered(t *metadata.Metadata[metadata.TargetsType]) []Offered {
 	seen := map[string]*Offered{}
 	for _, f := range t.Signed.Targets {
 		c, ok := custom(f)
@@ -263,5 +297,5 @@ func (r *Repo) Releases() ([]Offered, error) {
 	slices.SortFunc(all, func(a, b Offered) int {
 		return cmp.Or(cmp.Compare(a.Channel, b.Channel), cmp.Compare(b.Standing.Order, a.Standing.Order))
 	})
-	return all, nil
+	return all
 }

@@ -1,6 +1,7 @@
 package publish
 
 import (
+	"bytes"
 	"crypto"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/secure-systems-lab/go-securesystemslib/cjson"
 	"github.com/theupdateframework/go-tuf/v2/metadata"
+	"golang.org/x/sys/unix"
 
 	"gardu/internal/update"
 )
@@ -63,7 +65,17 @@ var (
 	// ErrThere: the folder holds a repository already.
 	ErrThere = errors.New("there is a repository in this folder already")
 	// ErrNone: the folder holds no repository.
-	ErrNone = errors.New("there is no repository in this folder; begin with 'gardu-release init'")
+	ErrNone = errors.New("there is no repository in this folder")
+	// ErrBusy: another process changes the folder.
+	ErrBusy = errors.New("another gardu-release works in this folder")
+	// ErrStale: a draft was made before what is published now.
+	ErrStale = errors.New("the draft was made from an older copy of this folder")
+	// ErrInterrupted: a publication did not come to its end.
+	ErrInterrupted = errors.New("a publication was interrupted")
+	// ErrExpired: what has to stay as it is has expired.
+	ErrExpired = errors.New("it has expired")
+	// ErrWithdrawn: the release was withdrawn by going back.
+	ErrWithdrawn = errors.New("the release was withdrawn")
 	// ErrUnsigned: a draft lacks signatures.
 	ErrUnsigned = errors.New("the draft is not signed by enough keys")
 	// ErrWrongKey: the key signs nothing of what is to be signed.
@@ -89,8 +101,18 @@ func extra(now time.Time) map[string]any {
 
 // Begin drafts the first root and the first, empty, targets.
 func (r *Repo) Begin(roles Roles) error {
+	if err := os.MkdirAll(r.Dir, 0o755); err != nil { //nolint:gosec // G301: a repository is public
+		return err
+	}
+	return r.locked(func() error { return r.begin(roles) })
+}
+
+func (r *Repo) begin(roles Roles) error {
 	if v, err := r.newest(Root); err != nil || v > 0 {
 		return errors.Join(err, ErrThere)
+	}
+	if b, err := r.drafted(Root); err != nil || b != nil {
+		return errors.Join(err, fmt.Errorf("%w, not published yet: 'gardu-release status' shows who has signed, 'discard' drops it", ErrThere))
 	}
 	now, expires := r.stamp(r.Lives.Root)
 	root := metadata.Root(expires)
@@ -173,33 +195,108 @@ func (r *Repo) currentRoot() (*metadata.Metadata[metadata.RootType], error) {
 		return nil, err
 	}
 	if v == 0 {
-		return nil, ErrNone
+		return nil, r.none()
 	}
 	return load(metadata.Root(), r.published(Root, v))
+}
+
+func (r *Repo) none() error {
+	return fmt.Errorf("%w (%s): name the right one with --repo, or begin a new one with 'gardu-release init'", ErrNone, r.Dir)
+}
+
+// Check reports ErrNone unless the folder holds a repository, or the drafts of one.
+func (r *Repo) Check() error {
+	v, err := r.newest(Root)
+	if err != nil || v > 0 {
+		return err
+	}
+	b, err := r.drafted(Root)
+	if err == nil && b == nil {
+		err = r.none()
+	}
+	return err
+}
+
+// drafted reads the draft of a role. It is nil where there is none, and where it was
+// taken over already by a publication that did not come to its end.
+func (r *Repo) drafted(role string) ([]byte, error) {
+	b, err := os.ReadFile(r.draft(role))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	v, err := r.newest(role)
+	if err != nil {
+		return nil, err
+	}
+	if v > 0 {
+		if same, err := os.ReadFile(r.published(role, v)); err != nil || bytes.Equal(same, b) {
+			return nil, err
+		}
+	}
+	var head struct {
+		Signed struct {
+			Version int64 `json:"version"`
+		} `json:"signed"`
+	}
+	if err := json.Unmarshal(b, &head); err != nil {
+		return nil, fmt.Errorf("%s: %w; 'gardu-release discard' drops it", r.draft(role), err)
+	}
+	if head.Signed.Version != v+1 {
+		return nil, fmt.Errorf("%w: it is %s %d, and %d is published; drop it with 'gardu-release discard' and draft anew", ErrStale, role, head.Signed.Version, v)
+	}
+	return b, nil
+}
+
+// Interrupted reports whether a publication did not come to its end: what it has taken
+// over of the drafts still lies there as a draft.
+func (r *Repo) Interrupted() (bool, error) {
+	for _, role := range []string{Root, Targets} {
+		if _, err := os.Stat(r.draft(role)); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if b, err := r.drafted(role); err != nil || b == nil {
+			return err == nil, err
+		}
+	}
+	return false, nil
 }
 
 // nextRoot is the root that will count after Publish: the draft, or the current
 // one.
 func (r *Repo) nextRoot() (*metadata.Metadata[metadata.RootType], error) {
-	m, err := load(metadata.Root(), r.draft(Root))
-	if errors.Is(err, fs.ErrNotExist) {
+	b, err := r.drafted(Root)
+	if err != nil {
+		return nil, err
+	}
+	if b == nil {
 		return r.currentRoot()
 	}
-	return m, err
+	return metadata.Root().FromBytes(b)
 }
 
 // nextTargets likewise.
 func (r *Repo) nextTargets() (*metadata.Metadata[metadata.TargetsType], error) {
-	m, err := load(metadata.Targets(), r.draft(Targets))
-	if !errors.Is(err, fs.ErrNotExist) {
-		return m, err
+	b, err := r.drafted(Targets)
+	if err != nil {
+		return nil, err
 	}
+	if b == nil {
+		return r.currentTargets()
+	}
+	return metadata.Targets().FromBytes(b)
+}
+
+// currentTargets are the newest published.
+func (r *Repo) currentTargets() (*metadata.Metadata[metadata.TargetsType], error) {
 	v, err := r.newest(Targets)
 	if err != nil {
 		return nil, err
 	}
 	if v == 0 {
-		return nil, ErrNone
+		return nil, r.none()
 	}
 	return load(metadata.Targets(), r.published(Targets, v))
 }
@@ -207,6 +304,10 @@ func (r *Repo) nextTargets() (*metadata.Metadata[metadata.TargetsType], error) {
 // editTargets has the draft of the targets changed, and begins one where there is
 // none. A change takes away the signatures that were there.
 func (r *Repo) editTargets(change func(*metadata.TargetsType) error) error {
+	return r.locked(func() error { return r.redraftTargets(change) })
+}
+
+func (r *Repo) redraftTargets(change func(*metadata.TargetsType) error) error {
 	m, err := r.nextTargets()
 	if err != nil {
 		return err
@@ -223,9 +324,9 @@ func (r *Repo) editTargets(change func(*metadata.TargetsType) error) error {
 	return r.saveDraft(Targets, m)
 }
 
-// EditRoot is the same for the root. After it snapshot and timestamp are signed
+// redraftRoot is the same for the root. After it snapshot and timestamp are signed
 // anew, and the targets too where their keys changed.
-func (r *Repo) editRoot(change func(*metadata.RootType) error) error {
+func (r *Repo) redraftRoot(change func(*metadata.RootType) error) error {
 	m, err := r.nextRoot()
 	if err != nil {
 		return err
@@ -235,7 +336,7 @@ func (r *Repo) editRoot(change func(*metadata.RootType) error) error {
 		return err
 	}
 	if v == 0 {
-		return ErrNone
+		return r.none()
 	}
 	now, expires := r.stamp(r.Lives.Root)
 	m.Signed.Version, m.Signed.Expires, m.Signed.UnrecognizedFields, m.Signatures = v+1, expires, extra(now), nil
@@ -256,7 +357,11 @@ func (r *Repo) Rotate(role, oldID string, pub crypto.PublicKey) error {
 	if err != nil {
 		return err
 	}
-	err = r.editRoot(func(s *metadata.RootType) error {
+	return r.locked(func() error { return r.rotate(role, oldID, id, key) })
+}
+
+func (r *Repo) rotate(role, oldID, id string, key *metadata.Key) error {
+	err := r.redraftRoot(func(s *metadata.RootType) error {
 		ro := s.Roles[role]
 		switch {
 		case ro == nil:
@@ -274,19 +379,61 @@ func (r *Repo) Rotate(role, oldID string, pub crypto.PublicKey) error {
 	if err != nil || role != Targets {
 		return err
 	}
-	return r.editTargets(func(*metadata.TargetsType) error { return nil })
+	return r.redraftTargets(func(*metadata.TargetsType) error { return nil })
 }
 
-// RenewRoot and RenewTargets draft the same again with a new expiry.
-func (r *Repo) RenewRoot() error { return r.editRoot(func(*metadata.RootType) error { return nil }) }
+// RenewRoot drafts the root again with a new expiry.
+func (r *Repo) RenewRoot() error {
+	return r.locked(func() error { return r.redraftRoot(func(*metadata.RootType) error { return nil }) })
+}
 
 // RenewTargets drafts the targets again with a new expiry.
 func (r *Repo) RenewTargets() error {
 	return r.editTargets(func(*metadata.TargetsType) error { return nil })
 }
 
-// Discard drops all drafts.
-func (r *Repo) Discard() error { return os.RemoveAll(r.path("draft")) }
+// Discard drops all drafts, and nothing else that lies in their folder.
+func (r *Repo) Discard() error { return r.locked(r.discard) }
+
+func (r *Repo) discard() error {
+	for _, role := range []string{Root, Targets} {
+		for _, name := range []string{r.draft(role), r.draft(role) + leftover} {
+			if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+	}
+	_ = os.Remove(r.path("draft")) // where somebody keeps something else in it, it stays
+	return nil
+}
+
+// leftover is how the name of a file ends that was not written to its end.
+const leftover = ".new"
+
+// patience is how long a folder is waited for in which another process works.
+const patience = 30 * time.Second
+
+// locked has the folder for itself while fn runs: the daily job and a person may come
+// at the same time. ErrBusy where it could not be had; ErrNone where it is not there.
+func (r *Repo) locked(fn func() error) error {
+	d, err := os.Open(r.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r.none()
+	}
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
+		err := unix.Flock(int(d.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil || !errors.Is(err, unix.EWOULDBLOCK) {
+			return fn() // a file system without locks has none to offer
+		}
+		if time.Since(began) >= patience {
+			return fmt.Errorf("%w (%s): wait for its end and try again", ErrBusy, r.Dir)
+		}
+	}
+}
 
 func (r *Repo) saveDraft(role string, m interface{ ToBytes(bool) ([]byte, error) }) error {
 	b, err := m.ToBytes(true)
@@ -301,7 +448,7 @@ func write(path string, b []byte) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil { //nolint:gosec // G301: a repository is public
 		return err
 	}
-	tmp := path + ".new"
+	tmp := path + leftover
 	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o644) //nolint:gosec // G302, G304: likewise
 	if err != nil {
 		return err
@@ -310,7 +457,14 @@ func write(path string, b []byte) error {
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
 		return err
 	}
-	return os.Rename(tmp, path) //nolint:gosec // G703: the publisher's own folder
+	if err := os.Rename(tmp, path); err != nil { //nolint:gosec // G703: the publisher's own folder
+		return err
+	}
+	d, err := os.Open(filepath.Dir(path)) //nolint:gosec // G703: likewise
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // signed is one draft for signing, whatever its role.
@@ -323,17 +477,26 @@ type signed struct {
 // drafts lists what is to be signed.
 func (r *Repo) drafts() ([]signed, error) {
 	var all []signed
-	root, err := load(metadata.Root(), r.draft(Root))
-	if err == nil {
-		all = append(all, signable(r, Root, root, &root.Signatures, root.Signed))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	b, err := r.drafted(Root)
+	if err != nil {
 		return nil, err
 	}
-	t, err := load(metadata.Targets(), r.draft(Targets))
-	if err == nil {
-		all = append(all, signable(r, Targets, t, &t.Signatures, t.Signed))
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	if b != nil {
+		root, err := metadata.Root().FromBytes(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.draft(Root), err)
+		}
+		all = append(all, signable(r, Root, root, &root.Signatures, root.Signed))
+	}
+	if b, err = r.drafted(Targets); err != nil {
 		return nil, err
+	}
+	if b != nil {
+		t, err := metadata.Targets().FromBytes(b)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", r.draft(Targets), err)
+		}
+		all = append(all, signable(r, Targets, t, &t.Signatures, t.Signed))
 	}
 	return all, nil
 }
@@ -429,7 +592,7 @@ func (r *Repo) Drafts() ([]Signers, error) {
 
 // Sign adds a key's signature to every draft that it counts for, and says which
 // these were. ErrWrongKey where there was none.
-func (r *Repo) Sign(s Signer) ([]string, error) {
+func (r *Repo) Sign(s Signer) (roles []string, err error) {
 	pub, err := s.Public()
 	if err != nil {
 		return nil, err
@@ -438,6 +601,14 @@ func (r *Repo) Sign(s Signer) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	err = r.locked(func() error {
+		roles, err = r.sign(id, s)
+		return err
+	})
+	return roles, err
+}
+
+func (r *Repo) sign(id string, s Signer) ([]string, error) {
 	who, err := r.Drafts()
 	if err != nil {
 		return nil, err
