@@ -22,7 +22,8 @@ type batch struct {
 	count    int   // records, with this batch's changes
 	bytes    int64 // likewise
 	changes  []change
-	reserved bool // a block of serials comes along
+	reserved bool  // a block of serials comes along
+	used     int64 // of the file, before
 
 	rewrapped []rewrapped
 }

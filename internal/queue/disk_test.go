@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -182,3 +183,42 @@ type brokenKEK struct {
 
 func (k brokenKEK) Wrap(context.Context, []byte, []byte) ([]byte, error)   { return k.answer, nil }
 func (k brokenKEK) Unwrap(context.Context, []byte, []byte) ([]byte, error) { return k.answer, nil }
+
+// TestFileGrowsWithoutHoles: what a commit writes into was written before.
+func TestFileGrowsWithoutHoles(t *testing.T) {
+	opt := options(t)
+	opt.Reserve = 64 << 10
+	db := open(t, opt)
+	holeAt := func() int64 {
+		f, err := os.Open(opt.Path)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, f.Close()) }()
+		at, err := unix.Seek(int(f.Fd()), 0, unix.SEEK_HOLE)
+		require.NoError(t, err)
+		return at
+	}
+	for before, grown := db.Stats().FileBytes, 0; grown < 2; {
+		r := request("081234567890")
+		r.Note = strings.Repeat("a note that fills the file ", 1000)
+		require.NoError(t, db.Add(t.Context(), r, nil))
+		size := db.Stats().FileBytes
+		require.GreaterOrEqual(t, holeAt(), size)
+		if size > before {
+			before = size
+			grown++
+		}
+	}
+	require.NoError(t, db.Close())
+	boltCheck(t, opt.Path)
+}
+
+// TestFileThatCannotGrowGivesBackWhatItTook: others need the rest of a full disk.
+func TestFileThatCannotGrowGivesBackWhatItTook(t *testing.T) {
+	opt := onSmallDisk(t, smallOptions(t), "640k")
+	opt.Reserve = 64 << 10
+	db := open(t, opt)
+	require.NoError(t, db.Add(t.Context(), request("081234567890"), nil))
+	require.NoError(t, db.Add(t.Context(), request("081234567890"), nil))
+	require.Equal(t, int64(64<<10), db.Stats().FileBytes)
+	require.NoError(t, os.WriteFile(filepath.Join(filepath.Dir(opt.Path), "others"), make([]byte, 512<<10), 0o600))
+}

@@ -264,17 +264,49 @@ func reserve(path string, size int64) error {
 	if size > 0 { // fills the holes; where the file system cannot, the zeros must do
 		_ = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, size)
 	}
-	for off := fi.Size(); off < size; {
-		n, err := f.WriteAt(make([]byte, min(1<<20, size-off)), off)
+	if err := zeros(f, fi.Size(), size); err != nil {
+		return fmt.Errorf("reserve %d bytes of disk: %w", size, err)
+	}
+	return nil
+}
+
+// zeros writes and syncs zeros.
+func zeros(f *os.File, from, to int64) error {
+	b := make([]byte, min(128<<10, max(to-from, 0)))
+	for off := from; off < to; {
+		n, err := f.WriteAt(b[:min(int64(len(b)), to-off)], off)
 		if err != nil {
-			return fmt.Errorf("reserve %d bytes of disk: %w", size, err)
+			return err
 		}
 		off += int64(n)
 	}
-	if err := f.Sync(); err != nil {
-		return fmt.Errorf("sync: %w", err)
+	return f.Sync()
+}
+
+// extend makes a file that is shorter than wanted longer by growStep, with zeros for
+// the same reason, or leaves it as it was. It returns how long the file is. Nobody
+// else may write to it meanwhile.
+func extend(path string, wanted, limit int64) (size int64, err error) {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0) //nolint:gosec // the path is the configuration's
+	if err != nil {
+		return 0, err
 	}
-	return nil
+	defer func() { _ = f.Close() }()
+	fi, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	if size = fi.Size(); size >= wanted || size+growStep > limit {
+		return size, nil
+	}
+	err = unix.Fallocate(int(f.Fd()), unix.FALLOC_FL_KEEP_SIZE, size, growStep)
+	if err == nil || errors.Is(err, unix.EOPNOTSUPP) {
+		err = zeros(f, size, size+growStep)
+	}
+	if err != nil { // on a full disk others need the rest
+		return size, errors.Join(err, f.Truncate(size))
+	}
+	return size + growStep, nil
 }
 
 func syncDir(path string) error {

@@ -111,6 +111,7 @@ func (w *writer) takeOver(h *bbolt.DB) error {
 	}
 	on := w.ancestry(l.state)
 	w.index, w.state, w.key, w.onDisk = l.index, st, key, proof.state
+	w.room = 0 // after compacting it is a shorter file
 	if w.fresh != nil && w.fresh.id == key.id {
 		w.fresh = nil
 	}

@@ -24,6 +24,8 @@ const (
 	reopenEvery  = time.Second
 	wrapTimeout  = 30 * time.Second
 	wrapRetry    = time.Minute
+	extendAhead  = growStep / 4 // more than most commits take
+	extendRetry  = time.Minute
 )
 
 // writer is the one goroutine that writes. It takes whoever waits into one
@@ -54,6 +56,8 @@ type writer struct {
 	mute       bool      // that it cannot be written has been said
 	quiet      bool      // nothing was committed since the last tick
 	purged     time.Time // when grants were last looked through
+	room       int64     // the file is at least as long; 0: nobody has looked
+	full       time.Time // when it last could not be made longer
 }
 
 // run serves the line until it is closed and empty.
@@ -188,6 +192,7 @@ func (w *writer) apply(tx *bbolt.Tx, ops []*op, refused []error) (b *batch, seal
 			return nil, nil, err
 		}
 	}
+	b.used = tx.Size()
 	anybody := false
 	for i, o := range ops {
 		if refused[i] = o.apply(b); refused[i] == nil {
@@ -308,6 +313,20 @@ func (w *writer) committed(b *batch, sealed []byte, ops []*op) {
 	}
 	if w.wit != nil && time.Since(w.witnessed) >= witnessEvery {
 		w.syncWitness()
+	}
+	w.extend(b.used)
+}
+
+// extend makes the file longer before bbolt has to. bbolt leaves a hole, and each
+// commit into one also has to write the file system's own journal; see reserve.
+// Where that does not work, bbolt asks for what it needs, and its error is told.
+func (w *writer) extend(used int64) {
+	if w.db.opt.Reserve < 0 || used+extendAhead <= w.room || time.Since(w.full) < extendRetry {
+		return
+	}
+	room, err := extend(w.db.opt.Path, used+extendAhead, int64(w.db.opt.fileLimit()))
+	if w.room = room; err != nil || room < used+extendAhead {
+		w.full = time.Now()
 	}
 }
 
