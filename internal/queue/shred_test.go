@@ -144,6 +144,9 @@ func unwrapsSomewhere(t *testing.T, k queue.KEK, where []byte, size int, aad []b
 				guess := append([]byte{window[0]}, window[1:]...)
 				guess[0] = 1
 				_, err := k.Unwrap(t.Context(), guess, aad)
+				for again := 0; err != nil && !isMismatch(err) && again < 20; again++ {
+					_, err = k.Unwrap(t.Context(), guess, aad) // a busy machine's token may not answer in time
+				}
 				tried.Add(1)
 				switch {
 				case err == nil:
