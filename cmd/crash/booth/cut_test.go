@@ -270,10 +270,23 @@ func (r *cutRig) cutEverywhere(op txn.Operation, ended bool) {
 		}
 	}
 	var all []trial
-	for _, c := range cases {
+	slow := 0
+	for n := 0; n < len(cases); n++ {
+		c := cases[n]
 		r.linked(op)
 		p.arm(c)
 		q := r.until(r.ask(op).ID, tried)
+		// On a machine with other work the agent's time may be up before the proxy has
+		// come to the cut, or before its own handshake is over. The former is waited for,
+		// the latter is no trial.
+		if op != txn.FinpayBind && c.late() && p.untouched() && q.Attempts[0].Outcome == txn.NotSent {
+			p.mend()
+			r.until(q.ID, settled)
+			slow++
+			require.Less(t, slow, 100)
+			n--
+			continue
+		}
 		p.mend()
 		one := trial{c, sizes[c.at], q.ID, q.Attempts[0].Outcome}
 		all = append(all, one)
@@ -296,6 +309,9 @@ func (r *cutRig) cutEverywhere(op txn.Operation, ended bool) {
 		t.Logf("%4d %s", seen[line], line)
 	}
 }
+
+// late reports whether the request has begun to leave when the cut comes.
+func (c cut) late() bool { return c.at == inRequest || c.at == inAnswer || c.at == atSilence }
 
 // trial is one cut and what the first attempt came to.
 type trial struct {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -46,7 +47,10 @@ type cutProxy struct {
 	ln    net.Listener
 	addr  string
 	plan  cut
-	done  bool // the plan has been carried out
+	done  bool          // the plan has been carried out
+	began bool          // a byte of a request has come since arm
+	first bool          // a connection has
+	over  chan struct{} // closed when that one is over
 	sizes map[where]int
 	open  map[net.Conn]bool
 	work  sync.WaitGroup
@@ -87,7 +91,7 @@ func (p *cutProxy) listen() {
 func (p *cutProxy) arm(c cut) {
 	p.mu.Lock()
 	p.dropLocked()
-	p.plan, p.done = c, false
+	p.plan, p.done, p.began, p.first, p.over = c, false, false, false, make(chan struct{})
 	p.sizes = map[where]int{}
 	p.mu.Unlock()
 	if c.at == atRefusal {
@@ -112,6 +116,21 @@ func (p *cutProxy) dropLocked() {
 	for c := range p.open {
 		_ = c.Close()
 	}
+}
+
+// untouched waits for the first connection since arm to be over, and reports whether
+// no byte of a request came over it.
+func (p *cutProxy) untouched() bool {
+	p.mu.Lock()
+	over := p.over
+	p.mu.Unlock()
+	select {
+	case <-over:
+	case <-time.After(20 * time.Second): // none came, or it idles
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.began
 }
 
 // size is how many bytes passed at a place since arm.
@@ -164,6 +183,7 @@ func (p *cutProxy) take(at where) bool {
 func (p *cutProxy) serve(agent net.Conn) {
 	p.keep(agent)
 	defer p.forget(agent)
+	defer p.firstOne()()
 	if p.take(atConnect) {
 		p.end(agent)
 		return
@@ -215,6 +235,9 @@ func (p *cutProxy) pass(from, to net.Conn, tr *tracker, agent, up net.Conn) {
 		n, err := from.Read(buf)
 		for rest := buf[:n]; len(rest) > 0; {
 			at, k := tr.next(rest)
+			if at == inRequest {
+				p.begin()
+			}
 			if at == inRequest && p.silent() {
 				_, _ = to.Write(rest[:k])
 				rest = rest[k:]
@@ -244,6 +267,24 @@ func (p *cutProxy) pass(from, to net.Conn, tr *tracker, agent, up net.Conn) {
 			return
 		}
 	}
+}
+
+// firstOne returns what is to be done when a connection is over.
+func (p *cutProxy) firstOne() func() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.first || p.over == nil {
+		return func() {}
+	}
+	p.first = true
+	over := p.over
+	return func() { close(over) }
+}
+
+func (p *cutProxy) begin() {
+	p.mu.Lock()
+	p.began = true
+	p.mu.Unlock()
 }
 
 func (p *cutProxy) silent() bool {
