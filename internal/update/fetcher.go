@@ -148,7 +148,7 @@ func fetch(w http.ResponseWriter, r *http.Request, src *Source) {
 	}
 	if _, err := io.Copy(w, f); err != nil {
 		_ = http.NewResponseController(w).Flush() // all that came counts, and is not fetched again
-		panic(http.ErrAbortHandler) // the connection ends where the repository's did
+		panic(http.ErrAbortHandler)               // the connection ends where the repository's did
 	}
 }
 
