@@ -96,6 +96,9 @@ func likeFolder(f *os.File) {
 }
 
 func (l latch) failed(err error) error {
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		return configuration("wrong-PIN latch: %v; free space on its disk (the token's PIN is not tried without it)", err)
+	}
 	return configuration("wrong-PIN latch: %v; make its folder writable for gardu (the token's PIN is not tried without it)", err)
 }
 
@@ -144,6 +147,30 @@ func (l latch) write(r *latchRecord) error {
 	}
 	if err != nil {
 		_ = os.Remove(f.Name())
+		return l.failed(err)
+	}
+	return nil
+}
+
+// overwrite puts r into the record that is there, for a disk or a folder that takes no
+// new file. Cut off it leaves a damaged record, which is a try without an answer.
+func (l latch) overwrite(r *latchRecord) error {
+	b, err := json.Marshal(r)
+	if err != nil {
+		return l.failed(err)
+	}
+	f, err := os.OpenFile(l.path, os.O_WRONLY|os.O_TRUNC|syscall.O_NOFOLLOW, 0)
+	if err != nil {
+		return l.failed(err)
+	}
+	_, err = f.Write(b)
+	if err == nil {
+		err = f.Sync()
+	}
+	if e := f.Close(); err == nil {
+		err = e
+	}
+	if err != nil {
 		return l.failed(err)
 	}
 	return nil

@@ -185,13 +185,18 @@ func (s *Store) loggedIn(body []byte, r *latchRecord, proven bool) error {
 	return nil
 }
 
-// refuse records a refused PIN. If the disk does not take the record, the file
-// goes, so that the next start must write one before it may try.
+// refuse records a refused PIN. If the disk takes no new file, it stands in the one
+// that is there; if not even that, the file goes, so that the next start must write
+// one before it may try.
 func (s *Store) refuse(r *latchRecord) {
 	s.mu.Lock()
 	s.refused = r.Origin
 	s.mu.Unlock()
-	if err := s.latch.write(r); err != nil {
+	err := s.latch.write(r)
+	if err != nil && s.latch.overwrite(r) == nil {
+		err = nil
+	}
+	if err != nil {
 		s.opts.Log.Error("wrong token PIN not recorded", "error", err)
 		_ = s.latch.remove()
 		return

@@ -141,6 +141,52 @@ func TestPINIsNotTriedWhenTheLatchCannotBeWritten(t *testing.T) {
 	require.Zero(t, token.logins(t))
 }
 
+// A PIN that was right needs no record before it is tried, so that a full disk costs
+// nobody the token; when it is wrong one day, that is known to the next start all the
+// same.
+func TestProvenPINThatTurnsWrongOnAFullDiskIsTriedOnce(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name  string
+		spoil func(t *testing.T, latch string) // what is wrong with the file besides
+		later error                            // of every further start
+	}{
+		{"no new file", func(*testing.T, string) {}, keystore.ErrPINLocked},
+		{"nor is the old one written", func(t *testing.T, latch string) {
+			require.NoError(t, os.Rename(latch, latch[:len(latch)-9]))
+			require.NoError(t, os.Symlink(latch[:len(latch)-9], latch))
+		}, keystore.ErrConfiguration},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			token := spy(t)
+			require.NoError(t, token.start(t))
+			good, err := os.ReadFile(token.Options().LatchPath)
+			require.NoError(t, err)
+			require.Contains(t, string(good), `"good"`)
+			// Of a name so long the file can stand, and none beside it with more at its end.
+			latch := filepath.Join(t.TempDir(), strings.Repeat("l", 250))
+			require.NoError(t, os.WriteFile(latch, good, 0o600))
+			c.spoil(t, latch)
+			start := func() error {
+				o := token.Options()
+				o.LatchPath = latch
+				s, err := keystore.Open(o)
+				require.NoError(t, err)
+				defer func() { require.NoError(t, s.Close()) }()
+				return s.Ready(t.Context())
+			}
+			require.NoError(t, start())
+			token.Run(t, "pkcs11-tool", "--module", softhsmtest.Module(t), "--login", "--pin", token.PIN, "--change-pin", "--new-pin", "another-31415")
+			require.ErrorIs(t, start(), keystore.ErrPINWrong)
+			for range 5 {
+				require.ErrorIs(t, start(), c.later)
+			}
+			require.Equal(t, 3, token.logins(t), "two that were right, one that was not")
+		})
+	}
+}
+
 func TestProvenPINNeedsNoLatchWrite(t *testing.T) {
 	t.Parallel()
 	token := spy(t)
