@@ -99,6 +99,7 @@ func Open(ctx context.Context, opt Options) (*DB, error) {
 		_ = h.Close()
 		return nil, err
 	}
+	db.line.serve = w.lead
 	go func() {
 		defer close(db.finished)
 		w.run(context.WithoutCancel(ctx)) // Close ends it, and not the end of opening

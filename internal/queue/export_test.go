@@ -65,3 +65,10 @@ const SerialBlock = serialBlock
 
 // SlotEvery is where the witness's second slot begins.
 const SlotEvery = slotEvery
+
+// Waiting is how many callers nobody has taken out of the line yet.
+func (db *DB) Waiting() int {
+	db.line.mu.Lock()
+	defer db.line.mu.Unlock()
+	return len(db.line.waiting)
+}

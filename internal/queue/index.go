@@ -7,7 +7,7 @@ type entry struct {
 	file string // the key file of its secret, or ""
 }
 
-// index counts. The writer's goroutine owns it.
+// index counts. writer.turn guards it.
 type index struct {
 	items  map[uint64]entry
 	bytes  int64

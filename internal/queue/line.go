@@ -7,7 +7,7 @@ import (
 
 // op is one caller's wish in the line before the writer.
 type op struct {
-	// apply makes the change inside the transaction, in the writer's goroutine. An
+	// apply makes the change inside the transaction, in the goroutine of whoever writes. An
 	// error means that it changed nothing, and is that caller's answer alone.
 	apply func(*batch) error
 	// settle is called once, as soon as it is known whether the change is on disk.
@@ -30,10 +30,23 @@ func (o *op) answer(err error) {
 	close(o.done)
 }
 
+func (o *op) answered() bool {
+	select {
+	case <-o.done:
+		return true
+	default:
+		return false
+	}
+}
+
 // line is where callers wait until the writer takes them, all at once, into one
 // commit.
 type line struct {
 	wake chan struct{} // a token in it: somebody waits, or the line closed
+
+	// serve has the caller commit what waits, where nobody else does: to change
+	// goroutines twice costs more than to seal a record.
+	serve func(answered func() bool)
 
 	mu      sync.Mutex // guards what follows
 	waiting []*op
@@ -57,6 +70,7 @@ func (l *line) do(ctx context.Context, o *op) error {
 		o.settled(false)
 		return err
 	}
+	l.serve(o.answered)
 	select {
 	case <-o.done:
 		return o.err
@@ -80,7 +94,6 @@ func (l *line) join(ctx context.Context, o *op) error {
 		return ErrClosed
 	}
 	l.waiting = append(l.waiting, o)
-	l.ring()
 	return nil
 }
 
@@ -95,6 +108,12 @@ func (l *line) leave(o *op) bool {
 		}
 	}
 	return false
+}
+
+func (l *line) empty() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.waiting) == 0
 }
 
 // take removes up to n from the head of the line.

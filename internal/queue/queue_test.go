@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -203,4 +204,51 @@ func keyFiles(t testing.TB, opt queue.Options) []string {
 	list, err := filepath.Glob(filepath.Join(opt.KeyDir, "*"))
 	require.NoError(t, err)
 	return list
+}
+
+// TestWhoComesWhileACallerWritesIsServed: nothing but the end of that caller's turn
+// would wake the writer's own goroutine for an hour.
+func TestWhoComesWhileACallerWritesIsServed(t *testing.T) {
+	held, goOn := make(chan struct{}), make(chan struct{})
+	var commits atomic.Int64
+	db := open(t, options(t).WithIdle(time.Hour).WithCommit(func(tx *bbolt.Tx) error {
+		if commits.Add(1) == 1 {
+			close(held)
+			<-goOn
+		}
+		return tx.Commit()
+	}))
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	answers := make(chan error, 2)
+	add := func() { answers <- db.Add(ctx, request("081234567890"), nil) }
+	go add()
+	<-held
+	go add()
+	require.Eventually(t, func() bool { return db.Waiting() == 1 }, time.Minute, time.Millisecond)
+	close(goOn)
+	require.NoError(t, <-answers)
+	require.NoError(t, <-answers)
+	require.Equal(t, int64(2), commits.Load())
+}
+
+// TestTurnsChangeHands is for the race detector: callers lead, follow and leave work
+// to the writer's own goroutine, as it comes.
+func TestTurnsChangeHands(t *testing.T) {
+	db := open(t, options(t))
+	errs := [4]error{}
+	var wg sync.WaitGroup
+	for i := range errs {
+		wg.Go(func() {
+			r := request("081234567890")
+			for range 50 {
+				if errs[i] = errors.Join(db.Add(t.Context(), r, nil), db.Delete(t.Context(), []uint64{r.Seq})); errs[i] != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.NoError(t, errors.Join(errs[:]...))
+	require.Zero(t, db.Stats().Items)
 }

@@ -125,7 +125,7 @@ func (w *witness) behind(id journalID, s *state) string {
 	return ""
 }
 
-// witnessFile is the open file. The writer's goroutine owns it.
+// witnessFile is the open file. writer.turn guards it.
 type witnessFile struct {
 	f        *os.File
 	slot     int  // where the next one goes; the other one is on the disk

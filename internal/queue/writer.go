@@ -28,11 +28,12 @@ const (
 	extendRetry  = time.Minute
 )
 
-// writer is the one goroutine that writes. It takes whoever waits into one
-// commit, so that the two syncs of a commit are shared. Everything in it is that
-// goroutine's own.
+// writer writes: at a time only who has the turn, a caller or the writer's own
+// goroutine. They take whoever waits into one commit, so that its two syncs are shared.
 type writer struct {
 	db *DB
+
+	turn sync.Mutex // guards what follows, but for made and makers; see letGo
 
 	index  *index
 	state  state
@@ -67,29 +68,67 @@ func (w *writer) run(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer w.makers.Wait()
 	defer cancel()
-	for {
+	for over := false; !over; {
 		select {
 		case <-w.db.line.wake:
+			w.turn.Lock()
 		case <-tick.C:
+			w.turn.Lock()
 			w.idle(ctx)
-		case w.fresh = <-w.made:
-			w.making, w.held = false, nil
-			if w.fresh == nil { // the token could not
+		case k := <-w.made:
+			w.turn.Lock()
+			w.fresh, w.making, w.held = k, false, nil
+			if k == nil { // the token could not
 				w.failed = time.Now()
 			}
 		}
-		for {
-			ops, closed := w.db.line.take(maxBatch)
-			if len(ops) == 0 {
-				if closed {
-					w.closeWitness()
-					return
-				}
-				break
-			}
-			w.serve(ctx, ops)
-		}
+		over = w.serveAll(ctx)
+		w.letGo()
 	}
+}
+
+// letGo ends the turn, and has the writer look at the line again for who came too
+// late for it and found it taken.
+func (w *writer) letGo() {
+	w.turn.Unlock()
+	if !w.db.line.empty() {
+		w.db.line.ring()
+	}
+}
+
+// serveAll serves the line until it is empty and reports whether it is closed.
+// w.turn is held.
+func (w *writer) serveAll(ctx context.Context) (over bool) {
+	for {
+		w.renewKey(ctx)
+		ops, closed := w.db.line.take(maxBatch)
+		if len(ops) > 0 {
+			w.serve(ops)
+			continue
+		}
+		if closed {
+			w.closeWitness()
+		}
+		return closed
+	}
+}
+
+// lead serves the line until a caller is answered, unless somebody is at it already.
+func (w *writer) lead(answered func() bool) {
+	if !w.turn.TryLock() {
+		return
+	}
+	for !answered() {
+		ops, _ := w.db.line.take(maxBatch)
+		if len(ops) == 0 {
+			break
+		}
+		w.serve(ops)
+	}
+	if w.mayRenewKey() {
+		w.db.line.ring() // which is the writer's own goroutine's to do
+	}
+	w.letGo()
 }
 
 // idle does what waits for nobody.
@@ -113,7 +152,7 @@ func (w *writer) idle(ctx context.Context) {
 }
 
 // serve carries out one batch and answers everybody in it.
-func (w *writer) serve(ctx context.Context, ops []*op) {
+func (w *writer) serve(ops []*op) {
 	if w.db.handle() == nil {
 		if err := w.reopen(); err != nil {
 			for _, o := range ops {
@@ -124,7 +163,6 @@ func (w *writer) serve(ctx context.Context, ops []*op) {
 		}
 	}
 	w.quiet = false
-	w.renewKey(ctx)
 	refused := make([]error, len(ops))
 	b, sealed, err := w.transact(ops, refused)
 	live := make([]*op, 0, len(ops))
@@ -375,7 +413,7 @@ func (w *writer) closeWitness() {
 // renewKey has a new data key made when the present one is worn, without holding
 // anybody up for it: the token may be slow or absent.
 func (w *writer) renewKey(ctx context.Context) {
-	if w.fresh != nil || w.making || !w.worn() || time.Since(w.failed) < wrapRetry {
+	if !w.mayRenewKey() {
 		return
 	}
 	w.making = true
@@ -390,6 +428,10 @@ func (w *writer) renewKey(ctx context.Context) {
 		}
 		w.made <- k
 	})
+}
+
+func (w *writer) mayRenewKey() bool {
+	return w.fresh == nil && !w.making && w.worn() && time.Since(w.failed) >= wrapRetry
 }
 
 // worn reports whether a new data key should take over.
