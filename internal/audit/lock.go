@@ -83,12 +83,16 @@ func (t *Trail) tryLock() (locked bool, err error) {
 		if t.lockFile, err = t.openLock(); t.lockFile == nil {
 			return false, err
 		}
+		if t.lockIs, err = t.lockFile.Stat(); err != nil {
+			t.closeLock()
+			return false, err
+		}
 	}
 	err = unix.Flock(int(t.lockFile.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	if errors.Is(err, unix.EWOULDBLOCK) && t.named(t.lockFile) {
+	if errors.Is(err, unix.EWOULDBLOCK) && t.named() {
 		return false, nil
 	}
-	if err == nil && t.named(t.lockFile) {
+	if err == nil && t.named() {
 		return true, nil
 	}
 	t.closeLock()
@@ -112,15 +116,11 @@ func (t *Trail) closeLock() {
 	}
 }
 
-// named reports whether f is still the lock file: two processes that hold the
-// locks of two files would write at once.
-func (t *Trail) named(f *os.File) bool {
+// named reports whether what is locked is still the lock file: two processes that
+// hold the locks of two files would write at once.
+func (t *Trail) named() bool {
 	is, err := os.Lstat(lockPath(t.path))
-	if err != nil {
-		return false
-	}
-	open, err := f.Stat()
-	return err == nil && os.SameFile(is, open)
+	return err == nil && os.SameFile(is, t.lockIs)
 }
 
 // openLock returns nil where somebody else is making the file just now.

@@ -93,6 +93,9 @@ func newRecord(e *Entry, head Head) (*record, error) {
 
 // clean makes a string printable and at most n runes long.
 func clean(s string, n int) string {
+	if len(s) <= n && ordinary(s) {
+		return s
+	}
 	var b strings.Builder
 	count := 0
 	for _, c := range s { // invalid UTF-8 comes as U+FFFD, which is printable
@@ -107,6 +110,16 @@ func clean(s string, n int) string {
 		count++
 	}
 	return b.String()
+}
+
+// ordinary reports whether s is printable ASCII, as nearly everything is.
+func ordinary(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func printable(c rune) bool { return c == ' ' || unicode.IsPrint(c) }

@@ -35,12 +35,14 @@ type Trail struct {
 	lineMu sync.Mutex // guards line; may be taken with mu held
 	line   []*waiting // entries of this process that wait for mu
 
-	mu sync.Mutex // guards what follows, and keeps the lines of this process in turn
-	f  *os.File   // nil after Close
+	mu sync.Mutex  // guards what follows, and keeps the lines of this process in turn
+	f  *os.File    // nil after Close
+	is fs.FileInfo // which file f is
 	// lockFile is open while the trail is, and locked while a line is written.
 	lockFile *os.File
-	size     int64 // up to the end of the line that head is
-	found    Head  // the last line that was there at Open, or when lines were last missed: what follows it was not lost
+	lockIs   fs.FileInfo // which file that is
+	size     int64       // up to the end of the line that head is
+	found    Head        // the last line that was there at Open, or when lines were last missed: what follows it was not lost
 }
 
 // ErrClosed says that Close was called.
@@ -93,7 +95,7 @@ func (t *Trail) openFile() error {
 		_ = f.Close()
 		return fmt.Errorf("open audit record %s: %w", t.path, err)
 	}
-	t.f = f
+	t.f, t.is = f, fi
 	return nil
 }
 
@@ -182,11 +184,7 @@ func (t *Trail) inPlace() error {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	open, serr := t.f.Stat()
-	if serr != nil {
-		return serr
-	}
-	if err == nil && os.SameFile(named, open) {
+	if err == nil && os.SameFile(named, t.is) {
 		return nil
 	}
 	t.log.Error("audit record was replaced", "path", t.path)
