@@ -162,8 +162,11 @@ type moment struct {
 	sure   bool      // false: more time may have passed than that
 }
 
-func (c *clock) at(r *Request) moment {
-	m := moment{Reading: c.look()}
+func (c *clock) at(r *Request) moment { return c.when(c.look(), r) }
+
+// when is at for clocks that were read before.
+func (c *clock) when(look Reading, r *Request) moment {
+	m := moment{Reading: look}
 	m.steady = c.steady(m.Reading)
 	d, sure := m.since(r.At)
 	m.now, m.sure = r.At.Wall.Add(d), sure

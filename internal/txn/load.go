@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // load rebuilds the index and settles what the last run left.
 func (e *Engine) load(ctx context.Context) error {
 	var mend []*Request
 	var broken, unsure int
+	look := e.clock.look() // once: a start with many records is one moment
 	err := e.store.Each(ctx, func(r *Request, err error) error {
 		if err != nil {
 			if !errors.Is(err, ErrSeal) {
@@ -19,14 +21,15 @@ func (e *Engine) load(ctx context.Context) error {
 			e.log.Error("journal record does not open; it stays where it is and is not sent", "error", err)
 			return nil
 		}
-		if e.settleStart(ctx, r) {
+		m := e.clock.when(look, r)
+		if e.settleStart(ctx, r, m.now) {
 			mend = append(mend, r)
 			return nil
 		}
-		if m := e.clock.at(r); r.State == Queued && !m.sure {
+		if r.State == Queued && !m.sure {
 			unsure++
 		}
-		e.adopt(r)
+		e.adopt(r, m)
 		return nil
 	})
 	if err != nil {
@@ -36,7 +39,7 @@ func (e *Engine) load(ctx context.Context) error {
 		if err := e.update(ctx, r, nil); err != nil {
 			return fmt.Errorf("settle request %s after the restart: %w", r.ID, err)
 		}
-		e.adopt(r)
+		e.adopt(r, e.clock.at(r))
 	}
 	e.ix.sortRecent()
 	if err := e.dropTwins(ctx); err != nil {
@@ -50,8 +53,7 @@ func (e *Engine) load(ctx context.Context) error {
 }
 
 // settleStart reports whether it changed the record.
-func (e *Engine) settleStart(ctx context.Context, r *Request) bool {
-	now := e.now(r)
+func (e *Engine) settleStart(ctx context.Context, r *Request, now time.Time) bool {
 	p := &e.offer(r.Operation).Policy
 	if settleRestart(r, p, e.timing, now) {
 		return true
@@ -82,9 +84,8 @@ func needsSecret(r *Request, p *Policy) bool {
 	return r.Step == 1 && p.Secret != nil || r.Step == 2 && p.OTP != nil
 }
 
-func (e *Engine) adopt(r *Request) {
-	en := e.put(r)
-	m := e.clock.at(r)
+func (e *Engine) adopt(r *Request, m moment) {
+	en := e.ix.put(r, &e.offer(r.Operation).Policy, e.timing, m)
 	if m.now.Sub(r.Created) < limitWindow {
 		e.ix.accepted(r.Customer, m.on(r.Created))
 	}
