@@ -64,7 +64,10 @@ func (a *app) readUpdateStatus(now time.Time) updateStatus {
 	if st.Pending == cur && cur != update.Factory {
 		s.Pending, s.Tries, s.From = true, st.Tries, st.From
 	}
-	s.Previous, s.Hold = st.Previous, st.Hold
+	s.Previous = st.Previous
+	if h := st.Hold; h != nil && (h.Until.IsZero() || now.Before(h.Until)) {
+		s.Hold = h
+	}
 	for v, b := range st.Bad {
 		if s.Bad == nil {
 			s.Bad = map[string]string{}
@@ -123,8 +126,12 @@ func (s updateStatus) print(w io.Writer) error {
 	line("ready", s.Ready)
 	line("way back", s.Previous)
 	line("page only", s.Page)
-	if s.Hold != nil {
-		line("held by", s.Hold.Who+": "+s.Hold.Reason+until(s.Hold.Until))
+	if h := s.Hold; h != nil {
+		text := h.Who + ", until 'gardu update resume'" + until(h.Until)
+		if h.Reason != "" {
+			text += ": " + h.Reason
+		}
+		line("held by", text)
 	}
 	for _, v := range slices.Sorted(maps.Keys(s.Bad)) {
 		line("not again", v+": "+s.Bad[v])

@@ -137,6 +137,16 @@ func TestAttacks(t *testing.T) {
 			_, err := p.refresh(k)
 			return err
 		}, update.ErrOlder, true},
+		{"stolen timestamp key: an older timestamp of the same snapshot", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
+			th := newThief(p)
+			ts, err := metadata.Timestamp().FromBytes(th.read("timestamp.json"))
+			require.NoError(p.t, err)
+			ts.Signed.Version--
+			put(th, "timestamp.json", ts, p.online.Timestamp)
+			p.show(th.dir)
+			_, err = p.refresh(k)
+			return err
+		}, update.ErrOlder, true},
 		{"stolen timestamp key: a snapshot that nobody signed", func(_ *testing.T, p *publisher, k *update.Trust, _ string) error {
 			th := newThief(p)
 			s := metadata.Snapshot(p.time().Add(time.Hour))
@@ -380,6 +390,14 @@ func TestAttacks(t *testing.T) {
 			_, err := p.refresh(k)
 			return err
 		}, update.ErrRefused, true},
+		{"the same, and the old world is shown as it was", func(_ *testing.T, p *publisher, k *update.Trust, old string) error {
+			p.rotateAll()
+			p.must(k)
+			p.show(old)
+			require.NoError(p.t, os.WriteFile(filepath.Join(k.Dir, "root.json"), []byte(`{"signed":`), 0o600))
+			_, err := p.refresh(k)
+			return err
+		}, update.ErrOlder, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			p, k, old := begin(t)
