@@ -73,7 +73,8 @@ func newBench(t *testing.T, change func(*upstream.PrepaidConfig, *prepaid.Config
 
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, s.CA(), 0o600))
-	client, err := wire.New(wire.Options{CAFile: ca, Timeout: wire.Duration(2 * time.Second)})
+	patience := wire.Duration(2 * time.Minute)
+	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 
@@ -102,7 +103,10 @@ func (b *bench) submit(t *testing.T, fields map[string]string) (txn.Answer, stri
 	require.NoError(t, pol.CheckFields(fields))
 	b.serial++
 	ref := txn.Identity{Kiosk: 17, Salt: 12345}.ShortReference(uint64(b.serial))
-	a := b.provider.Submit(t.Context(), txn.Call{
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	go b.giveUpWhatHangs(ctx, giveUp)
+	a := b.provider.Submit(ctx, txn.Call{
 		Request: &txn.Request{Operation: txn.PrepaidResetPIN, Fields: fields, Reference: ref, Step: 1},
 		Attempt: txn.Attempt{Step: 1, Serial: uint64(b.serial), Began: time.Now()},
 		Secret:  secret.Clone([]byte(pin)),
@@ -110,6 +114,22 @@ func (b *bench) submit(t *testing.T, fields map[string]string) (txn.Answer, stri
 	require.NotContains(t, b.logged.String(), pin)
 	require.NotContains(t, fmt.Sprintf("%+v", a), pin)
 	return a, ref
+}
+
+// giveUpWhatHangs ends a call as soon as the platform lets it hang.
+func (b *bench) giveUpWhatHangs(ctx context.Context, giveUp func()) {
+	for {
+		for _, e := range b.platform.Ledger(upstream.LedgerFilter{}) {
+			if e.Fault == string(upstream.KindHang) {
+				giveUp()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 func (b *bench) requireOneReset(t *testing.T, ref string) {

@@ -237,7 +237,7 @@ func TestWhatHasToBeMended(t *testing.T) {
 		require.Equal(t, txn.ReasonClockCorrected, a.Reason)
 		require.True(t, a.Again)
 		require.False(t, a.Hold)
-		require.InDelta(t, 2*time.Hour, p.clock.offset, float64(3*time.Second))
+		require.InDelta(t, 2*time.Hour, p.clock.offset, float64(time.Minute))
 		// Refused again with the clocks in step: now it is something else.
 		a = p.Submit(t.Context(), request(txn.FinpayResetPIN, 1))
 		require.True(t, a.Hold)

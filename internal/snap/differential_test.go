@@ -89,9 +89,7 @@ func TestAgainstAnotherSigner(t *testing.T) {
 		"calls": calls,
 	})
 	require.NoError(t, err)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", script, filepath.Join(dir, "snapBi.js"))
+	cmd := exec.CommandContext(t.Context(), "node", script, filepath.Join(dir, "snapBi.js"))
 	cmd.Stdin = bytes.NewReader(in)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -213,9 +211,9 @@ func fetchPeer(t *testing.T) string {
 		}
 	}
 	dir := t.TempDir()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute) // npm alone takes long to start where much runs
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "npm", "pack", "--ignore-scripts", "--silent", "--fetch-retries=0", peerName+"@"+peerVersion)
+	cmd := exec.CommandContext(ctx, "npm", "pack", "--ignore-scripts", "--silent", "--fetch-retries=0", "--fetch-timeout=15000", peerName+"@"+peerVersion)
 	cmd.Dir = dir
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Skipf("skipped: npm could not fetch %s %s: %v %s", peerName, peerVersion, err, out)

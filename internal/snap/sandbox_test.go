@@ -63,12 +63,6 @@ type bench struct {
 
 func newBench(t *testing.T, change func(*upstream.Config)) *bench {
 	t.Helper()
-	return newImpatientBench(t, change, 20*time.Second)
-}
-
-// newImpatientBench gives up on an answer after patience.
-func newImpatientBench(t *testing.T, change func(*upstream.Config), patience time.Duration) *bench {
-	t.Helper()
 	key := benchKey()
 	der, err := x509.MarshalPKIXPublicKey(key.Public())
 	require.NoError(t, err)
@@ -93,9 +87,8 @@ func newImpatientBench(t *testing.T, change func(*upstream.Config), patience tim
 
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, s.CA(), 0o600))
-	client, err := wire.New(wire.Options{
-		CAFile: ca, HeaderTimeout: wire.Duration(patience),
-	})
+	patience := wire.Duration(2 * time.Minute) // far above anything that comes to its end
+	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 
@@ -130,9 +123,28 @@ func (b *bench) request(op txn.Operation, who string) *txn.Request {
 	return r
 }
 
+// giveUpWhatHangs ends a call as soon as the platform lets it hang.
+func (b *bench) giveUpWhatHangs(ctx context.Context, giveUp func()) {
+	for {
+		for _, e := range b.Ledger(upstream.LedgerFilter{}) {
+			if e.Fault == string(upstream.KindHang) {
+				giveUp()
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // submit makes one attempt the way the engine does, and records its outcome.
 func (b *bench) submit(t *testing.T, r *txn.Request, otp string) txn.Answer {
 	t.Helper()
+	ctx, giveUp := context.WithCancel(t.Context())
+	defer giveUp()
+	go b.giveUpWhatHangs(ctx, giveUp)
 	serial := b.serial.Add(1)
 	at := txn.Attempt{Step: r.Step, Serial: serial, ExternalID: txn.Identity{Kiosk: 12, Salt: 3456}.ExternalID(serial), Began: time.Now()}
 	r.Attempts = append(r.Attempts, at)
@@ -145,7 +157,7 @@ func (b *bench) submit(t *testing.T, r *txn.Request, otp string) txn.Answer {
 	if r.Operation == txn.NetzmeForgotPIN {
 		p = b.netzme
 	}
-	a := p.Submit(t.Context(), c)
+	a := p.Submit(ctx, c)
 	r.Last().Outcome = a.Outcome
 	for k, v := range a.Data {
 		if r.Data == nil {
@@ -291,11 +303,7 @@ func TestSandboxFaults(t *testing.T) {
 				op       txn.Operation
 				who      string
 			}{{upstream.Finpay, txn.FinpayResetPIN, phone}, {upstream.Netzme, txn.NetzmeForgotPIN, customer}} {
-				patience := 20 * time.Second
-				if tc.fault.Kind == upstream.KindHang {
-					patience = time.Second
-				}
-				b := newImpatientBench(t, nil, patience)
+				b := newBench(t, nil)
 				require.NoError(t, b.finpay.Probe(t.Context())) // an access token and an open connection are there
 				require.NoError(t, b.netzme.Probe(t.Context()))
 				tc.fault.Provider = op.provider
@@ -409,9 +417,9 @@ func TestSandboxKiosksThatShareAClientIDDoNotStarve(t *testing.T) {
 			for i := range each {
 				r := &txn.Request{Operation: txn.NetzmeForgotPIN, Step: 1, Fields: map[string]string{"custIdMerchant": fmt.Sprintf("M_%d_%d", k, i)}}
 				me := txn.Identity{Kiosk: uint32(k + 1), Salt: 3456}
-				r.Reference = me.ExternalID(uint64(1000 + i))
-				for try := range 50 {
-					at := txn.Attempt{Step: 1, Serial: uint64(100*i + try), ExternalID: me.ExternalID(uint64(100*i + try)), Began: time.Now()}
+				r.Reference = me.ExternalID(uint64(1_000_000 + i))
+				for try := range 1000 { // more than any bad luck
+					at := txn.Attempt{Step: 1, Serial: uint64(1000*i + try), ExternalID: me.ExternalID(uint64(1000*i + try)), Began: time.Now()}
 					r.Attempts = append(r.Attempts, at)
 					a := p.Submit(t.Context(), txn.Call{Request: r.Clone(), Attempt: at, NewExternalID: b.id})
 					r.Last().Outcome = a.Outcome

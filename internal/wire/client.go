@@ -26,6 +26,8 @@ type Client struct {
 	tls   *tls.Config
 	proxy string // host:port or ""
 
+	refusal time.Duration // refusalTime; longer in tests, where a refusal is sure to come
+
 	mu     sync.Mutex
 	idle   map[string][]*conn // by host:port, the newest last; guarded by mu
 	closed bool               // guarded by mu
@@ -45,7 +47,7 @@ func New(o Options) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{opt: o, tls: conf, proxy: proxy, idle: make(map[string][]*conn)}, nil
+	return &Client{opt: o, tls: conf, proxy: proxy, refusal: refusalTime, idle: make(map[string][]*conn)}, nil
 }
 
 // Request is one request. The client copies Body into a buffer of its own and

@@ -138,13 +138,12 @@ func TestAnswersOfAnyStatusAreAnswers(t *testing.T) {
 // TestSentIsExact holds every failure against what the server can have seen.
 func TestSentIsExact(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
-	short := Options{
-		// Long enough for a machine with much other work: only the silent cases wait.
-		CAFile: ca.file, DialTimeout: Duration(10 * time.Second), TLSTimeout: Duration(10 * time.Second),
-		HeaderTimeout: Duration(time.Second), Timeout: Duration(3 * time.Second), MaxBody: 1000,
+	patient := Options{
+		// Nothing waits so long, on a machine with much other work either.
+		CAFile: ca.file, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience, MaxBody: 1000,
 	}
 	with := func(change func(*Options)) Options {
-		o := short
+		o := patient
 		change(&o)
 		return o
 	}
@@ -180,9 +179,8 @@ func TestSentIsExact(t *testing.T) {
 		{name: "reset after the head", behave: func(s *server, c *tls.Conn) {
 			s.request(c, bufio.NewReader(c))
 			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
-			time.Sleep(50 * time.Millisecond)
 			reset(c)
-		}, op: OpBody, sent: true},
+		}, sent: true},
 		{name: "closed instead of an answer", behave: answering(""), op: OpReceive, is: ErrTruncated, sent: true},
 		{name: "truncated head", behave: answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n"), op: OpReceive, is: ErrTruncated, sent: true},
 		{name: "truncated header", behave: answering("HTTP/1.1 200 OK\r\nContent-Le"), op: OpReceive, is: ErrMalformed, sent: true},
@@ -215,21 +213,16 @@ func TestSentIsExact(t *testing.T) {
 		{name: "not HTTP, and it repeats our token", behave: answering(canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
 		{name: "a bad header that repeats our token", behave: answering("HTTP/1.1 200 OK\r\n" + canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
 		{name: "interim answers without end", behave: answering(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50)), op: OpReceive, is: ErrMalformed, sent: true},
-		{name: "no answer", behave: func(s *server, c *tls.Conn) {
+		{name: "no answer", opt: with(func(o *Options) { o.HeaderTimeout = Duration(500 * time.Millisecond) }), behave: func(s *server, c *tls.Conn) {
 			s.request(c, bufio.NewReader(c))
 			hang(c)
 		}, op: OpReceive, is: os.ErrDeadlineExceeded, sent: true},
-		{name: "no end of the body", behave: func(s *server, c *tls.Conn) {
-			s.request(c, bufio.NewReader(c))
-			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
-			hang(c)
-		}, op: OpBody, is: context.DeadlineExceeded, sent: true},
 		{name: "client certificate wanted", conf: &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, sent: true},
 		{name: "client certificate wanted, TLS 1.2", opt: with(func(o *Options) { o.MinTLS = "1.2" }), conf: &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, op: OpTLS},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.opt.CAFile == "" {
-				tc.opt = short
+				tc.opt = patient
 			}
 			if tc.conf == nil {
 				tc.conf = good
@@ -254,6 +247,27 @@ func TestSentIsExact(t *testing.T) {
 				require.Zero(t, s.bytes.Load()+s.requests.Load(), "Sent is false and the server saw it")
 			}
 		})
+	}
+}
+
+// TestABodyWithoutEndIsLeftInTime: the limit of the whole exchange ends it. The limit
+// is raised until it is above what all before the body takes here.
+func TestABodyWithoutEndIsLeftInTime(t *testing.T) {
+	ca := newAuthority(t)
+	s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+		s.request(c, bufio.NewReader(c))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\n{")
+		hang(c)
+	})
+	for limit := Duration(500 * time.Millisecond); ; limit *= 4 {
+		_, err := client(t, Options{CAFile: ca.file, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: limit}).Do(t.Context(), post(s.url()))
+		e := failure(t, err)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		if e.Op == OpBody {
+			require.True(t, e.Sent)
+			return
+		}
+		require.Less(t, limit, patience, "%v", err)
 	}
 }
 
@@ -283,7 +297,7 @@ func TestEndlessBodyIsLeftAtOnce(t *testing.T) {
 
 func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 	ca := newAuthority(t)
-	short := Options{CAFile: ca.file, DialTimeout: Duration(300 * time.Millisecond), TLSTimeout: Duration(300 * time.Millisecond)}
+	patient := Options{CAFile: ca.file, DialTimeout: patience, TLSTimeout: patience}
 	listen := func(t *testing.T) net.Listener {
 		ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 		require.NoError(t, err)
@@ -293,20 +307,20 @@ func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 	t.Run("refused", func(t *testing.T) {
 		ln := listen(t)
 		require.NoError(t, ln.Close())
-		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		_, err := client(t, patient).Do(t.Context(), post("https://"+ln.Addr().String()))
 		e := failure(t, err)
 		require.False(t, e.Sent)
 		require.Equal(t, OpConnect, e.Op)
 	})
 	t.Run("no such name", func(t *testing.T) {
-		_, err := client(t, short).Do(t.Context(), post("https://nowhere.invalid"))
+		_, err := client(t, Options{DialTimeout: Duration(300 * time.Millisecond)}).Do(t.Context(), post("https://nowhere.invalid"))
 		e := failure(t, err)
 		require.False(t, e.Sent)
 		require.Contains(t, []string{OpResolve, OpConnect}, e.Op)
 	})
 	t.Run("silent in the handshake", func(t *testing.T) {
 		ln := listen(t) // the kernel accepts, nobody answers
-		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		_, err := client(t, Options{DialTimeout: patience, TLSTimeout: Duration(300 * time.Millisecond)}).Do(t.Context(), post("https://"+ln.Addr().String()))
 		e := failure(t, err)
 		require.False(t, e.Sent)
 		require.Equal(t, OpTLS, e.Op)
@@ -324,7 +338,7 @@ func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 				_ = c.Close()
 			}
 		}()
-		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		_, err := client(t, patient).Do(t.Context(), post("https://"+ln.Addr().String()))
 		e := failure(t, err)
 		require.False(t, e.Sent)
 		require.Contains(t, e.Hint, "does not speak TLS")
@@ -340,7 +354,7 @@ func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 				_ = c.Close()
 			}
 		}()
-		_, err := client(t, short).Do(t.Context(), post("https://"+ln.Addr().String()))
+		_, err := client(t, patient).Do(t.Context(), post("https://"+ln.Addr().String()))
 		e := failure(t, err)
 		require.False(t, e.Sent)
 		require.Equal(t, OpTLS, e.Op)
@@ -348,7 +362,7 @@ func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 	})
 	t.Run("context already over", func(t *testing.T) {
 		s := serve(t, tls13(t, ca), keepAlive)
-		c := client(t, short)
+		c := client(t, patient)
 		require.NoError(t, c.Connect(t.Context(), s.url())) // an idle connection is there to be misused
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
@@ -367,7 +381,7 @@ func TestNothingLeavesBeforeTheHandshake(t *testing.T) {
 		"bad name of header": {Method: "POST", URL: "https://127.0.0.1/", Header: http.Header{"a:b": {canary}}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := client(t, short).Do(t.Context(), r)
+			_, err := client(t, patient).Do(t.Context(), r)
 			e := failure(t, err)
 			require.False(t, e.Sent)
 			require.Equal(t, OpRequest, e.Op)
@@ -471,7 +485,7 @@ func TestDeadIdleConnection(t *testing.T) {
 				_, err := c.Do(t.Context(), post(s.url()))
 				require.NoError(t, err)
 				<-ended
-				time.Sleep(20 * time.Millisecond) // let loopback deliver the end
+				require.Eventually(t, func() bool { return c.idleDead() }, time.Duration(patience), time.Millisecond, "loopback delivers the end")
 			}
 			require.EqualValues(t, 3, s.requests.Load())
 			require.EqualValues(t, 3, s.accepted.Load())
@@ -494,6 +508,20 @@ func TestDeadIdleConnection(t *testing.T) {
 		require.EqualValues(t, 2, s.requests.Load(), "a request was repeated behind the caller's back")
 		require.EqualValues(t, 1, s.accepted.Load())
 	})
+}
+
+// idleDead reports whether no idle connection is left that could be used.
+func (c *Client) idleDead() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, list := range c.idle {
+		for _, cn := range list {
+			if cn.alive() {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 func TestTrust(t *testing.T) {

@@ -107,7 +107,7 @@ func (c *Client) dialTCP(ctx context.Context, addr string) (net.Conn, error) {
 	if err != nil {
 		e := dialError(addr, orContext(ctx, err))
 		if c.proxy != "" {
-			e.Op, e.Hint = OpProxy, "check the proxy setting"
+			e.Op, e.Hint = OpProxy, hintProxy
 		}
 		return nil, e
 	}
@@ -166,7 +166,7 @@ func (c *Client) welcome(cn *conn, addr string) error {
 		return nil
 	}
 	// What crypto/tls reads until then is a session ticket at most.
-	if err := cn.SetReadDeadline(time.Now().Add(min(max(refusalTime, 3*cn.took), time.Duration(c.opt.TLSTimeout)))); err != nil {
+	if err := cn.SetReadDeadline(time.Now().Add(min(max(c.refusal, 3*cn.took), time.Duration(c.opt.TLSTimeout)))); err != nil {
 		_ = cn.Close()
 		return tlsError(addr, err)
 	}

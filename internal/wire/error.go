@@ -56,13 +56,17 @@ func (e *Error) Error() string {
 // Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.Err }
 
+const (
+	hintResolve = "check the network, the name server and how base_url spells the name"
+	hintProxy   = "check the proxy setting"
+)
+
 // dialError sorts a failure to connect.
 func dialError(host string, err error) *Error {
 	e := &Error{Op: OpConnect, Host: host, Err: cause(err)}
 	var dns *net.DNSError
 	if errors.As(err, &dns) {
-		e.Op, e.Err = OpResolve, dns
-		e.Hint = "check the network and the name server"
+		e.Op, e.Err, e.Hint = OpResolve, dns, hintResolve
 	}
 	return e
 }
@@ -83,7 +87,7 @@ func tlsError(host string, err error) *Error {
 		e.Err = errors.New("the other side closed the connection")
 	case errors.Is(err, errPin):
 		e.Untrusted = true
-		e.Hint = "if the platform has changed its key, add the new digest to pin_spki"
+		e.Hint = "if the platform confirms this digest by another way, add it to pin_spki; if not, somebody stands in between"
 	case errors.As(err, &name):
 		e.Untrusted = true
 		e.Hint = "the certificate belongs to another name; check base_url and who answers there"

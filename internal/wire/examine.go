@@ -31,6 +31,16 @@ type Examination struct {
 	Err    error
 }
 
+// Begins is the beginning of the last certificate of the chain to begin, and whose.
+func (x *Examination) Begins() (at time.Time, whose string) {
+	for _, c := range x.Chain {
+		if c.NotBefore.After(at) {
+			at, whose = c.NotBefore, c.Subject.CommonName
+		}
+	}
+	return at, whose
+}
+
 // Expires is the end of the first certificate of the chain to end, and whose.
 func (x *Examination) Expires() (at time.Time, whose string) {
 	for _, c := range x.Chain {
@@ -67,7 +77,9 @@ func (c *Client) Examine(ctx context.Context, rawURL string) *Examination {
 	x.Resolving = time.Since(began)
 	if err != nil {
 		e := dialError(addr, orContext(rctx, err))
-		e.Op, e.Hint = OpResolve, "check the network and the name server"
+		if e.Op, e.Hint = OpResolve, hintResolve; c.proxy != "" {
+			e.Hint = hintProxy + ", the network and the name server"
+		}
 		stop()
 		return x.fail(e)
 	}

@@ -60,7 +60,7 @@ func TestExamineSaysWhatDoesNotWork(t *testing.T) {
 			if tt.conf != nil {
 				url = serve(t, tt.conf, keepAlive).url()
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Duration(patience))
 			defer cancel()
 			x := client(t, tt.opt).Examine(ctx, url)
 			require.Equal(t, tt.failed, x.Failed, "%v", x.Err)
@@ -99,7 +99,10 @@ func TestALinkWhoseClientCertificateIsRefused(t *testing.T) {
 					MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{ca.issue(t, nil)},
 					ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
 				}, keepAlive)
-				c := client(t, Options{CAFile: ca.file, MinTLS: "1.2", Certificate: tt.shown})
+				c := client(t, Options{CAFile: ca.file, MinTLS: "1.2", Certificate: tt.shown, DialTimeout: patience, TLSTimeout: patience, Timeout: patience})
+				if !tt.taken {
+					c.refusal = time.Duration(patience)
+				}
 				x, err := c.Examine(t.Context(), s.url()), c.Connect(t.Context(), s.url())
 				if tt.taken {
 					require.NoError(t, x.Err)

@@ -164,6 +164,12 @@ func (o Options) tlsConfig() (*tls.Config, error) {
 // errPin: the chain is valid but holds none of the pinned keys.
 var errPin = errors.New("no key of the certificate chain is pinned")
 
+// pinOf is what pin_spki holds of a certificate's key.
+func pinOf(c *x509.Certificate) string {
+	sum := sha256.Sum256(c.RawSubjectPublicKeyInfo)
+	return base64.StdEncoding.EncodeToString(sum[:])
+}
+
 func checkPins(s tls.ConnectionState, pins [][]byte) error {
 	for _, chain := range s.VerifiedChains {
 		for _, cert := range chain {
@@ -175,7 +181,10 @@ func checkPins(s tls.ConnectionState, pins [][]byte) error {
 			}
 		}
 	}
-	return errPin
+	if len(s.PeerCertificates) == 0 {
+		return errPin
+	}
+	return fmt.Errorf("%w; the platform's own is %s", errPin, pinOf(s.PeerCertificates[0]))
 }
 
 // clearBytes empties a buffer that held a request: its body may have been a secret.

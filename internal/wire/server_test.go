@@ -24,6 +24,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
+// patience is far above anything that comes to its end.
+const patience = Duration(2 * time.Minute)
+
 // authority issues certificates for the tests' servers and clients.
 type authority struct {
 	cert *x509.Certificate

@@ -94,6 +94,8 @@ func (b *booth) play(ctx context.Context, r row) (*seen, error) {
 		return err
 	}
 	before, mark := b.accepted(), b.page.mark()
+	b.ends.close() // until the doubt, where there is one, was seen
+	defer b.ends.open()
 	if r.call != "finpay.unbind.2" {
 		if err := order(); err != nil {
 			return nil, err
@@ -128,6 +130,7 @@ func (b *booth) play(ctx context.Context, r row) (*seen, error) {
 			return nil, err
 		}
 	}
+	b.ends.open()
 	out := &seen{row: r, screens: []showing{b.page.rest(mark, first)}}
 	last, err := b.follow(ctx, r, who, &out.screens[0])
 	if err != nil {
@@ -254,7 +257,7 @@ func playAll(t *testing.T, rows []row, pl plan, play func(*booth, context.Contex
 		b := newBooth(t, pl)
 		all.Go(func() {
 			for i := n; i < len(rows); i += booths {
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+				ctx, cancel := context.WithTimeout(t.Context(), patience)
 				got, err := play(b, ctx, rows[i])
 				cancel()
 				if err != nil {

@@ -28,7 +28,7 @@ func sandboxWantsTokens(c *upstream.Config) {
 // TestBindingToItsEnd: link, page, code typed at the kiosk, customer token, its use,
 // its renewal after a refusal, and its end with the unbinding.
 func TestBindingToItsEnd(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	b := newBooth(t, plan{sandbox: sandboxWantsTokens, finpay: tokensWanted, retry: 500 * time.Millisecond})
 	const who = "081139291900"
@@ -82,12 +82,9 @@ func TestBindingToItsEnd(t *testing.T) {
 // TestBindingWithoutItsCode: nobody brings the code. The account is linked all the
 // same; what needs the token asks to bind again, which opens the page once more.
 func TestBindingWithoutItsCode(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	b := newBooth(t, plan{
-		sandbox: func(c *upstream.Config) { sandboxWantsTokens(c); c.Finpay.LinkLifeSeconds = 2 },
-		finpay:  tokensWanted,
-	})
+	b := newBooth(t, plan{sandbox: sandboxWantsTokens, finpay: tokensWanted})
 	const who = "081139291901"
 	fields := map[string]string{"phoneNo": who}
 	require.NoError(t, b.ask(ctx, txn.FinpayBind, fields))
@@ -95,6 +92,9 @@ func TestBindingWithoutItsCode(t *testing.T) {
 	require.NoError(t, err)
 	_, err = b.Link(who)
 	require.NoError(t, err)
+	_, err = b.page.until(ctx, "the code is wanted", func(s *showing) bool { return s.Title == "BIND_QR.title.code_wanted" })
+	require.NoError(t, err)
+	b.pass(5 * time.Minute)
 	_, err = b.page.at(ctx, ui.Done)
 	require.NoError(t, err, "the page is over, and the inquiry says LINKED")
 
@@ -116,7 +116,7 @@ func TestBindingWithoutItsCode(t *testing.T) {
 
 // TestOneTimePasswordsToTheirEnd: wrong, another one by a new first call, blocked.
 func TestOneTimePasswordsToTheirEnd(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	b := newBooth(t, plan{})
 	const who = "081139291902"
@@ -169,7 +169,7 @@ func TestOneTimePasswordsToTheirEnd(t *testing.T) {
 // TestPINInAnAnswerGoesNowhere: a platform that answers with the new PIN in clear.
 // It reaches neither log, nor journal, nor screen.
 func TestPINInAnAnswerGoesNowhere(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const leaked = "594813"
 	b := newBooth(t, plan{sandbox: func(c *upstream.Config) { c.Netzme.LeakPIN = leaked }})

@@ -19,7 +19,9 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +44,9 @@ const (
 	staffCode = "77314159"
 	envelope  = "000102030405060708090a0b0c0d0e0f1011121314151617"
 	canaryPIN = "835142"
+
+	// patience is far above anything that comes to its end.
+	patience = 2 * time.Minute
 )
 
 type softMAC string
@@ -135,6 +140,17 @@ func (l *logs) String() string {
 	return l.b.String()
 }
 
+// warnings are the newest lines that say more than that something was done.
+func (l *logs) warnings() string {
+	var all []string
+	for line := range strings.Lines(l.String()) {
+		if !strings.Contains(line, "level=DEBUG") && !strings.Contains(line, "level=INFO") {
+			all = append(all, line)
+		}
+	}
+	return strings.Join(all[max(0, len(all)-20):], "")
+}
+
 // booth is one kiosk in this process with platforms of its own: the sandbox over
 // TLS, the real providers, journal, engine and screen.
 type booth struct {
@@ -143,16 +159,19 @@ type booth struct {
 	page   *page
 	log    *logs
 	dir    string
-	pin    string // what is entered for a new one
-	looks  gate   // every look at a link goes through it
+	pin    string       // what is entered for a new one
+	looks  gate         // every look at a link goes through it
+	ends   gate         // and every end of a doubt
+	passed atomic.Int64 // nanoseconds by which every clock is ahead of the machine's
 
 	mu     sync.Mutex
 	latest map[string]*txn.Request // by id
 	begun  []string                // ids in the order of acceptance
 }
 
-// gate holds back the engine's looks at the links: a screen that waits for one is
-// seen, however short the wait and however late its reader.
+// gate holds back what ends a screen: the engine's looks at the links, or what became
+// of a doubt. The screen before it is seen, however short it is meant to be and
+// however late its reader.
 type gate struct {
 	mu   sync.Mutex
 	shut chan struct{} // nil: open
@@ -238,6 +257,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 			Key: envelope, APIKey: "api-key", ClientID: "2000", BankID: "7000", SecureCode: "secure-code", AnyCard: true,
 		},
 	}
+	cfg.Now = b.now
 	if pl.sandbox != nil {
 		pl.sandbox(&cfg)
 	}
@@ -252,7 +272,8 @@ func newBooth(t *testing.T, pl plan) *booth {
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(b.dir)) })
 	ca := filepath.Join(b.dir, "ca.pem")
 	require.NoError(t, os.WriteFile(ca, b.CA(), 0o600))
-	client, err := wire.New(wire.Options{CAFile: ca})
+	slow := wire.Duration(patience)
+	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: slow, TLSTimeout: slow, HeaderTimeout: slow, Timeout: slow})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	log := slog.New(slog.NewTextHandler(b.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -274,7 +295,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 	if pl.finpay != nil {
 		pl.finpay(&fc)
 	}
-	finpay, err := snap.NewFinpay(fc, keys, client, log, nil)
+	finpay, err := snap.NewFinpay(fc, keys, client, log, b.now)
 	require.NoError(t, err)
 	nc := snap.NetzmeDefaults()
 	nc.BaseURL, nc.ClientID, nc.ChannelID = "https://"+b.Addr(upstream.Netzme), "TokoNetmeClientId", "95221"
@@ -282,7 +303,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 	if pl.netzme != nil {
 		pl.netzme(&nc)
 	}
-	netzme, err := snap.NewNetzme(nc, keys, client, log, nil)
+	netzme, err := snap.NewNetzme(nc, keys, client, log, b.now)
 	require.NoError(t, err)
 	raw, err := hex.DecodeString(envelope)
 	require.NoError(t, err)
@@ -312,27 +333,37 @@ func newBooth(t *testing.T, pl plan) *booth {
 	add(gatedNetzme{netzme, &b.looks}, snap.NetzmePolicies())
 	add(pre, pre.Policies())
 
+	ctx, stop := context.WithCancel(context.Background())
+	t.Cleanup(stop)
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	screen, err := ui.New(ui.Options{
 		Listener: ln, Brand: "Bank Uji", PxPerMM: 4, Log: log, Staff: uitest.Staff{Code: staffCode, ID: "staff-7"},
-		Timeouts: ui.Timeouts{Screens: map[ui.State]time.Duration{ui.Goodbye: 10 * time.Millisecond}},
+		// Nothing here is cut off for being slow: the machine may be.
+		Timeouts: ui.Timeouts{
+			Screens: map[ui.State]time.Duration{
+				ui.Goodbye: 10 * time.Millisecond, ui.Submit: patience, ui.Working: patience, ui.Pending: patience,
+			},
+			Hello: patience, Pong: patience, Write: patience, Call: patience, ScreenLost: patience,
+		},
 	})
 	require.NoError(t, err)
 	b.engine, err = txn.NewEngine(t.Context(), txn.Options{
 		Store: db, Identity: db.Identity(), Offers: offers, Audit: silent{}, Log: log,
 		Limits: txn.Limits{CustomerHour: 100, KioskHour: 100_000},
-		Timing: txn.Timing{RetryBase: pl.retry, RetryMax: pl.retry, ReadBase: 50 * time.Millisecond, ReadMax: 100 * time.Millisecond, Hold: time.Hour},
+		Timing: txn.Timing{RetryBase: pl.retry, RetryMax: pl.retry, ReadBase: 50 * time.Millisecond, ReadMax: 100 * time.Millisecond, Hold: time.Hour, Call: patience},
 		OnChange: func(r *txn.Request) {
+			if b.doubted(r.ID) {
+				_ = b.ends.pass(ctx) // ended by the end of the test
+			}
 			b.note(r)
 			screen.RequestChanged(r)
 		},
-		OnLink: screen.LinkChanged,
+		OnLink: screen.LinkChanged, Clock: b.clock(),
 	})
 	require.NoError(t, err)
 	screen.SetEngine(b.engine)
 
-	ctx, stop := context.WithCancel(context.Background())
 	var parts sync.WaitGroup
 	parts.Go(func() {
 		if err := b.engine.Run(ctx); err != nil {
@@ -344,7 +375,13 @@ func newBooth(t *testing.T, pl plan) *booth {
 			t.Errorf("screen: %v", err)
 		}
 	})
-	t.Cleanup(func() { stop(); parts.Wait() })
+	t.Cleanup(func() {
+		stop()
+		parts.Wait()
+		if t.Failed() {
+			t.Logf("what a booth logged besides calls:\n%s", b.log.warnings())
+		}
+	})
 	// With every link known, the first request is not offered to wait.
 	require.Eventually(t, func() bool {
 		for _, l := range b.engine.Links() {
@@ -353,7 +390,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 			}
 		}
 		return true
-	}, 10*time.Second, 5*time.Millisecond)
+	}, patience, 5*time.Millisecond)
 	b.page, err = openPage(t.Context(), screen)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.page.ws.Close() })
@@ -367,6 +404,31 @@ func (b *booth) note(r *txn.Request) {
 		b.begun = append(b.begun, r.ID)
 	}
 	b.latest[r.ID] = r
+}
+
+// now is the booth's time: platforms, providers and engine share it.
+func (b *booth) now() time.Time { return time.Now().Add(time.Duration(b.passed.Load())) }
+
+// clock is the same for the engine.
+func (b *booth) clock() func() txn.Reading {
+	machine := txn.MachineClock()
+	return func() txn.Reading {
+		r, by := machine(), time.Duration(b.passed.Load())
+		r.Wall, r.Up = r.Wall.Add(by), r.Up+by
+		return r
+	}
+}
+
+// pass lets time go by.
+func (b *booth) pass(d time.Duration) { b.passed.Add(int64(d)) }
+
+// doubted reports whether the screen last heard of a request that its result is not
+// known.
+func (b *booth) doubted(id string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	r := b.latest[id]
+	return r != nil && (r.State == txn.InDoubt || r.State == txn.Pending && r.Await == "")
 }
 
 // newest is the request that was accepted last.

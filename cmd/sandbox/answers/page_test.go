@@ -101,6 +101,10 @@ func openPage(ctx context.Context, s *ui.Server) (*page, error) {
 		return nil, err
 	}
 	_ = wres.Body.Close()
+	// The library gives a pong one second and then writes no more at all.
+	ws.SetPingHandler(func(text string) error {
+		return ws.WriteControl(websocket.PongMessage, []byte(text), time.Now().Add(patience))
+	})
 	p := &page{ws: ws, docs: map[string]json.RawMessage{}, results: map[string]string{}, changed: make(chan struct{}, 1)}
 	if err := ws.WriteJSON(map[string]any{"type": "hello", "token": token[1], "lang": "id"}); err != nil {
 		return nil, err
@@ -175,7 +179,7 @@ func (p *page) until(ctx context.Context, what string, ok func(*showing) bool) (
 		}
 		select {
 		case <-ctx.Done():
-			return nil, fmt.Errorf("wait for %s: %w; the screen is %+v", what, context.Cause(ctx), now)
+			return nil, fmt.Errorf("wait for %s: %w; the screen is %+v, after %s", what, context.Cause(ctx), now, p.lately())
 		case <-p.changed:
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -223,7 +227,7 @@ func (p *page) do(ctx context.Context, name string, args map[string]string) (str
 		}
 		select {
 		case <-ctx.Done():
-			return "", fmt.Errorf("wait for the result of %s: %w", name, context.Cause(ctx))
+			return "", fmt.Errorf("wait for the result of %s: %w, after %s", name, context.Cause(ctx), p.lately())
 		case <-p.changed:
 		case <-time.After(50 * time.Millisecond):
 		}
@@ -250,6 +254,17 @@ func (p *page) since(mark int) []showing {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return append([]showing(nil), p.shown[mark:]...)
+}
+
+// lately are the names of the last screens.
+func (p *page) lately() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	var all []string
+	for _, s := range p.shown[max(0, len(p.shown)-12):] {
+		all = append(all, string(s.State)+" "+s.Code)
+	}
+	return strings.Join(all, ", ")
 }
 
 // everything is every byte that the agent sent.

@@ -8,7 +8,6 @@ import (
 	"errors"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -63,7 +62,7 @@ func (p *pad) Open(_ context.Context, entered []byte, use func([]byte)) error {
 // TestAPINPadFromTheCustomerToThePlatform: the pad's block goes through screen, engine
 // and journal, and the platform has the digits. Nothing between them ever had.
 func TestAPINPadFromTheCustomerToThePlatform(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	const salt = "salt of the pad's test"
 	p := &pad{key: []byte("a key of the pad")}

@@ -240,7 +240,7 @@ func TestEveryTokenAnswerToTheScreen(t *testing.T) {
 // new external id and the same reference, while the client's own token goes on. A
 // second refusal of the renewed one is the end of it.
 func TestOnlyTheCustomersTokenEnded(t *testing.T) {
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	b := newBooth(t, plan{sandbox: sandboxWantsTokens, finpay: tokensWanted})
 	const who = "081139291905"
@@ -249,7 +249,7 @@ func TestOnlyTheCustomersTokenEnded(t *testing.T) {
 		t.Helper()
 		require.NoError(t, b.home(ctx))
 		require.NoError(t, b.ask(ctx, txn.FinpayResetPIN, map[string]string{"phoneNo": who}))
-		s, err := b.page.at(ctx, ui.Done, ui.Fail, ui.Queued)
+		s, err := b.page.until(ctx, "a result", resting)
 		require.NoError(t, err)
 		return s
 	}

@@ -45,6 +45,9 @@ const (
 	custID       = "M_F5rX23Vw"
 	cardKeyHex   = "000102030405060708090a0b0c0d0e0f1011121314151617"
 	pinSalt      = "salt of the tests"
+
+	// patience is far above anything that comes to its end.
+	patience = 2 * time.Minute
 )
 
 var clientKey = sync.OnceValue(func() *rsa.PrivateKey {

@@ -106,7 +106,7 @@ func (e *endpoint) up(ctx context.Context) error {
 	}
 	srv := &http.Server{
 		Handler:           e.handler,
-		ReadHeaderTimeout: 20 * time.Second,
+		ReadHeaderTimeout: 2 * time.Minute,
 		IdleTimeout:       5 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(slog.DiscardHandler, slog.LevelError),

@@ -113,7 +113,9 @@ func (p *platform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if x.op == nil {
-		x.violate("there is no call at the path %s", clip(r.URL.Path))
+		if r.Method != http.MethodHead || r.URL.Path != "/" { // which asks for the time alone
+			x.violate("there is no call at the path %s", clip(r.URL.Path))
+		}
 		x.send(p.render(x, http.StatusNotFound, "00", "Not Found"))
 		return
 	}

@@ -119,7 +119,7 @@ func (s *Server) startControl(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("listen for control: %w", err)
 	}
-	srv := &http.Server{Handler: s.controlHandler(), ReadHeaderTimeout: 10 * time.Second}
+	srv := &http.Server{Handler: s.controlHandler(), ReadHeaderTimeout: 2 * time.Minute}
 	done := make(chan struct{})
 	s.mu.Lock()
 	s.controlAddr, s.controlSrv, s.controlDone = ln.Addr().String(), srv, done
@@ -151,9 +151,9 @@ func (s *Server) Close() error {
 	if srv == nil {
 		return nil
 	}
-	err := srv.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(fmt.Errorf("close control: %w", err), srv.Close())
+	var err error
+	if srv.Shutdown(ctx) != nil { // somebody holds a connection open: that ends now
+		err = srv.Close()
 	}
 	<-done
 	return err
