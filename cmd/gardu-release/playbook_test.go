@@ -69,17 +69,25 @@ func TestThePlaybook(t *testing.T) {
 			require.NoError(t, os.WriteFile(f, fakeProgram(machine, v), 0o600))
 		}
 	}
-	kiosk := newKiosk(t, dir)
-	want := []string{"", "", "", "1.4.2", "1.4.2 or 1.5.0", "1.4.2 or 1.5.0", "1.4.2 held", "1.4.2", "1.4.2", "1.4.2", "1.4.2", "1.4.2"}
-	for i, block := range blocks {
-		script := "set -euo pipefail\ngardu-release() { command gardu-release --yes --passphrase-file " + pass + ` "$@"; }` + "\n" + block[1]
+	kiosk, online := newKiosk(t, dir), newKiosk(t, dir)
+	online.folder = filepath.Join(dir, "www")
+	run := func(i int, text string) {
+		script := "set -euo pipefail\ngardu-release() { command gardu-release --yes --passphrase-file " + pass + ` "$@"; }` + "\n" + text
 		cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
-		require.NoError(t, err, "block %d:\n%s\n%s", i+1, block[1], out)
+		require.NoError(t, err, "block %d:\n%s\n%s", i+1, text, out)
+	}
+	const uploading = 1 // the block that is repeated after each that publishes
+	require.Contains(t, blocks[uploading][1], "www/metadata/timestamp.json")
+	want := []string{"", "", "", "1.4.2", "1.4.2 or 1.5.0", "1.4.2 or 1.5.0", "1.4.2 held", "1.4.2", "1.4.2", "1.4.2", "1.4.2", "1.4.2"}
+	for i, block := range blocks {
+		run(i, block[1])
 		fmt.Printf("PLAYBOOK block %d of %d: %d commands, done\n", i+1, len(blocks), strings.Count(block[1], "gardu-release"))
 		if w := want[min(i, len(want)-1)]; w != "" {
 			kiosk.look(w)
+			run(uploading, blocks[uploading][1])
+			online.look(w)
 		}
 	}
 	// The stick, with the eyes of a kiosk that never was online.
