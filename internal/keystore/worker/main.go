@@ -23,6 +23,8 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,11 +69,25 @@ func Main() int {
 	return 0
 }
 
+// giveWay makes this process one that the kernel ends before its parent when memory is
+// short. A service that is spared hands that on to what it starts, and then a module
+// that leaks would cost the agent. Where it cannot be changed nothing is lost but that.
+func giveWay(path string) {
+	b, err := os.ReadFile(path) //nolint:gosec // a file of the kernel's
+	if err != nil {
+		return
+	}
+	if n, err := strconv.Atoi(strings.TrimSpace(string(b))); err == nil && n < 0 {
+		_ = os.WriteFile(path, []byte("0"), 0)
+	}
+}
+
 func harden() error {
 	// The name goes first: a process that is not dumpable may not write its own comm.
 	if err := os.WriteFile("/proc/self/comm", []byte(processName), 0); err != nil {
 		return fmt.Errorf("set process name: %w", err)
 	}
+	giveWay("/proc/self/oom_score_adj")
 	if err := unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}); err != nil {
 		return fmt.Errorf("forbid core dumps: %w", err)
 	}

@@ -280,3 +280,15 @@ func TestLanesCarryOperationsWithKeysOnly(t *testing.T) {
 		require.ErrorIs(t, wait(t, ended), protocol.ErrFrame, op)
 	}
 }
+
+func TestWorkerGivesWayWhenMemoryIsShort(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "oom_score_adj")
+	for before, after := range map[string]string{"-500\n": "0", "0\n": "0\n", "200\n": "200\n", "what\n": "what\n"} {
+		require.NoError(t, os.WriteFile(path, []byte(before), 0o600))
+		giveWay(path)
+		b, err := os.ReadFile(path)
+		require.NoError(t, err)
+		require.Equal(t, after, string(b))
+	}
+	giveWay(filepath.Join(t.TempDir(), "none"))
+}
