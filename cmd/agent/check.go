@@ -45,8 +45,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Use: "check", Short: "Look at everything a kiosk needs, without any effect on a customer",
 		Long: `check looks at the configuration, the places on the disk, the clock, the token and each
 key, the journal and the audit record, and the way to each provider: its name, its
-port, TLS and certificates, and where the provider has one an access token by a real
-signature. Each is one line: ok, warn, FAIL or skip, with what to do. It logs in to
+port, TLS and certificates, where the provider has one an access token by a real
+signature, and its clock. Each is one line: ok, warn, FAIL or skip, with what to do. It logs in to
 the token once, may be run beside a running agent, and has no effect on a customer.
 
 With --self it leaves the network alone and is done in seconds: so does an update

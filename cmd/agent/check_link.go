@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 const (
 	certificateSoon = 30 * 24 * time.Hour
 	clockApart      = 30 * time.Second
+	clockRefused    = 2 * time.Minute // no platform refuses a time stamp for less
 	probeTime       = 30 * time.Second
 )
 
@@ -132,10 +134,14 @@ func through(x *wire.Examination) string {
 // certificate says how long the other side's certificates live.
 func (p *preflight) certificate(what, whose string, x *wire.Examination) {
 	end, which := x.Expires()
+	begin, young := x.Begins()
 	left := time.Until(end)
 	text := fmt.Sprintf("%q is valid until %s", which, end.Format(time.DateOnly))
 	do := "ask " + whose + " when it is renewed; from its end on nothing is sent"
 	switch {
+	case time.Until(begin) > 0: // most likely a machine without a battery for its clock
+		p.fail(exitFailed, what, fmt.Sprintf("%q begins on %s, which is still to come by this machine's date", young, begin.Format(time.DateOnly)),
+			"set this machine's date and time")
 	case left <= 0:
 		p.fail(exitNetwork, what, fmt.Sprintf("%q ended on %s", which, end.Format(time.DateOnly)), "check this machine's date, then ask "+whose+" for the new certificate")
 	case left < certificateSoon:
@@ -148,9 +154,13 @@ func (p *preflight) certificate(what, whose string, x *wire.Examination) {
 // access has the provider prove itself without an effect on a customer, and compares
 // its clock with ours.
 func (p *preflight) access(ctx context.Context, one builtProvider) {
+	pctx, cancel := context.WithTimeout(ctx, probeTime)
+	defer cancel()
 	proof := one.proof()
 	if proof == "" {
 		p.skip("access "+one.name, "this platform has no call that is without effect; the first customer's is the first")
+		theirs, told := p.timeOf(pctx, one)
+		p.clock(one.name, theirs, told, "what it is sent carries this machine's time as it is", false)
 		return
 	}
 	what := proof + " " + one.name
@@ -159,30 +169,76 @@ func (p *preflight) access(ctx context.Context, one builtProvider) {
 		p.skip(what, one.why)
 		return
 	}
-	pctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
 	began := time.Now()
-	if err := prober.Probe(pctx); err != nil {
-		p.fail(exitNetwork, what, "not given: "+err.Error(), "compare client id, keys and clock with "+one.name+"; 'gardu keys show' prints what they must know of the signing key")
+	err := prober.Probe(pctx)
+	corrected := probeReason(err) == txn.ReasonClockCorrected
+	if corrected { // and tried once more, as the agent does
+		err = prober.Probe(pctx)
+	}
+	if err != nil {
+		p.fail(exitNetwork, what, "not given: "+err.Error(), accessAdvice(probeReason(err), one.name))
 	} else {
 		p.ok(what, "given in %d ms, by a real signature", time.Since(began).Milliseconds())
 	}
-	keeper, ok := one.built.(txn.Timekeeper)
-	if !ok {
-		return
+	if keeper, ok := one.built.(txn.Timekeeper); ok {
+		theirs, told := keeper.Time()
+		p.clock(one.name, theirs, told, "the agent corrects what it signs, and other programs do not", !corrected && probeReason(err) == txn.ReasonAuthRefused)
 	}
-	theirs, known := keeper.Time()
-	if !known {
-		p.skip("clock "+one.name, "it did not tell its time")
+}
+
+// timeOf asks a platform without a call that is without effect for nothing but the
+// time: a HEAD for its address, without a word on who asks.
+func (p *preflight) timeOf(ctx context.Context, one builtProvider) (time.Time, bool) {
+	address, _ := one.link()
+	r, err := one.client.Do(ctx, wire.Request{Method: http.MethodHead, URL: address})
+	if err != nil {
+		return time.Time{}, false
+	}
+	t, err := http.ParseTime(r.Header.Get("Date"))
+	return t, err == nil
+}
+
+// clock compares a provider's clock with ours. known says what a difference means.
+// refused: it did not take our signature, and the agent did not correct the time by its
+// answer.
+func (p *preflight) clock(name string, theirs time.Time, told bool, known string, refused bool) {
+	what := "clock " + name
+	if !told {
+		p.skip(what, "it did not tell its time")
 		return
 	}
 	apart := time.Until(theirs).Round(time.Second)
-	if apart.Abs() > clockApart {
-		p.warn("clock "+one.name, fmt.Sprintf("this machine and %s are %s apart", one.name, apart.Abs()),
-			"set this machine's clock by a time service; the agent corrects what it signs, and other programs do not")
-		return
+	text := fmt.Sprintf("this machine and %s are %s apart", name, apart.Abs())
+	switch {
+	case apart.Abs() > clockRefused && refused:
+		p.fail(exitFailed, what, text+", which the agent does not correct by itself (clock_tolerance, clock_bound)", "set this machine's date and time, then let a time service keep them")
+	case apart.Abs() > clockApart:
+		p.warn(what, text, "set this machine's clock by a time service; "+known)
+	default:
+		p.ok(what, "%s apart", apart.Abs())
 	}
-	p.ok("clock "+one.name, "%s apart", apart.Abs())
+}
+
+// probeReason is why a probe failed.
+func probeReason(err error) txn.Reason {
+	var pe *txn.ProbeError
+	if errors.As(err, &pe) {
+		return pe.Reason
+	}
+	return ""
+}
+
+// accessAdvice is what to do about an access that is not given.
+func accessAdvice(why txn.Reason, name string) string {
+	switch {
+	case why == txn.ReasonThrottled:
+		return "it wants to be asked less often: wait some minutes and check again"
+	case why == txn.ReasonKeystore:
+		return "see what the lines above say of the token and its keys"
+	case why == txn.ReasonLinkDown:
+		return "that is no word on our signature: ask " + name + " whether its token service works, see that base_url and token_path are theirs, and that nothing else answers in its place"
+	}
+	return "compare client id, keys, clock and token_path with " + name + "; 'gardu keys show' prints what they must know of the signing key"
 }
 
 // linkError says what to do about a link that does not work, in one sentence. Advice
@@ -198,7 +254,7 @@ func linkError(whose, setting string, err error) string {
 	case errors.As(err, &w) && w.Op == wire.OpRequest:
 		return err.Error() + "; correct " + setting
 	case errors.As(err, &w) && w.Op == wire.OpTLS:
-		return err.Error() + "; ask " + whose + " what its side logged"
+		return err.Error() + "; see whether a firewall or a proxy on the way takes TLS apart, and ask " + whose + " what its side logged"
 	}
 	return fmt.Sprintf("%v; check the branch's line, name server and firewall, then %s in the configuration", err, setting)
 }

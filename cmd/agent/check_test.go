@@ -151,28 +151,61 @@ func TestCertificatesThatEndSoon(t *testing.T) {
 	}
 }
 
-// toldTime is a provider whose clock is apart, and whose access may be refused.
+func TestACertificateThatHasNotBegun(t *testing.T) {
+	var out bytes.Buffer
+	p := &preflight{a: &app{out: &out}}
+	p.certificate("certificate x", "x", &wire.Examination{Chain: []*x509.Certificate{
+		{Subject: pkix.Name{CommonName: "leaf"}, NotBefore: time.Now().AddDate(0, 0, 2), NotAfter: time.Now().AddDate(1, 0, 0)},
+		{Subject: pkix.Name{CommonName: "authority"}, NotBefore: time.Now().AddDate(-1, 0, 0), NotAfter: time.Now().AddDate(9, 0, 0)},
+	}})
+	require.Contains(t, out.String(), `FAIL  certificate x                "leaf" begins on `)
+	require.Contains(t, out.String(), "set this machine's date and time")
+	require.Equal(t, exitFailed, p.all[0].code, "that does not mend itself with the line")
+}
+
+// toldTime is a provider whose clock is apart, and whose access may be refused: errs
+// are what one probe after the other comes to.
 type toldTime struct {
 	apart time.Duration
 	known bool
-	err   error
+	errs  []error
 }
 
-func (toldTime) Submit(context.Context, txn.Call) txn.Answer { return txn.Answer{} }
-func (p toldTime) Probe(context.Context) error               { return p.err }
-func (p toldTime) Time() (time.Time, bool)                   { return time.Now().Add(p.apart), p.known }
+func (*toldTime) Submit(context.Context, txn.Call) txn.Answer { return txn.Answer{} }
+func (p *toldTime) Time() (time.Time, bool)                   { return time.Now().Add(p.apart), p.known }
+
+func (p *toldTime) Probe(context.Context) (err error) {
+	if len(p.errs) > 0 {
+		err, p.errs = p.errs[0], p.errs[1:]
+	}
+	return err
+}
 
 func TestAccessAndClockOfAProvider(t *testing.T) {
+	failed := func(reasons ...txn.Reason) (all []error) {
+		for _, r := range reasons {
+			all = append(all, &txn.ProbeError{Reason: r, Err: errors.New("4017300 no")})
+		}
+		return all
+	}
 	for _, c := range []struct {
 		name  string
 		built txn.Provider
 		want  []string
 	}{
-		{"right", toldTime{0, true, nil}, []string{"ok    access token finpay", "ok    clock finpay"}},
-		{"behind", toldTime{2 * time.Minute, true, nil}, []string{"warn  clock finpay", "2m0s apart", "time service"}},
-		{"ahead", toldTime{-2 * time.Hour, true, nil}, []string{"warn  clock finpay", "2h0m0s apart"}},
-		{"refused", toldTime{0, true, errors.New("4017300")}, []string{"FAIL  access token finpay", "not given: 4017300; compare client id"}},
-		{"silent", toldTime{0, false, errors.New("no answer")}, []string{"skip  clock finpay"}},
+		{"right", &toldTime{0, true, nil}, []string{"ok    access token finpay", "ok    clock finpay"}},
+		{"behind", &toldTime{4 * time.Minute, true, nil}, []string{"warn  clock finpay", "4m0s apart", "time service", "the agent corrects"}},
+		{"ahead", &toldTime{-2 * time.Hour, true, nil}, []string{"warn  clock finpay", "2h0m0s apart"}},
+		{"corrected", &toldTime{-2 * time.Hour, true, failed(txn.ReasonClockCorrected)}, []string{"ok    access token finpay", "warn  clock finpay", "the agent corrects"}},
+		{"corrected, and refused all the same", &toldTime{-2 * time.Hour, true, failed(txn.ReasonClockCorrected, txn.ReasonAuthRefused)},
+			[]string{"FAIL  access token finpay", "warn  clock finpay"}},
+		{"too far to be corrected", &toldTime{90 * time.Hour, true, failed(txn.ReasonAuthRefused)},
+			[]string{"FAIL  access token finpay", "FAIL  clock finpay", "90h0m0s apart", "set this machine's date and time"}},
+		{"refused", &toldTime{0, true, failed(txn.ReasonAuthRefused)}, []string{"FAIL  access token finpay", "not given: 4017300 no; compare client id", "ok    clock"}},
+		{"throttled", &toldTime{0, true, failed(txn.ReasonThrottled)}, []string{"FAIL  access token finpay", "wait some minutes"}},
+		{"token away", &toldTime{0, true, failed(txn.ReasonKeystore)}, []string{"FAIL  access token finpay", "the lines above"}},
+		{"not the platform", &toldTime{0, true, failed(txn.ReasonLinkDown)}, []string{"FAIL  access token finpay", "no word on our signature", "token_path"}},
+		{"silent", &toldTime{0, false, failed(txn.ReasonLinkDown)}, []string{"skip  clock finpay"}},
 		{"not built", nil, []string{"skip  access token finpay", "no key"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -27,7 +27,7 @@ const (
 // it. Nothing was sent of that call.
 type refusal struct{ answer txn.Answer }
 
-func (e *refusal) Error() string { return e.answer.Text }
+func (e *refusal) Error() string { return strings.TrimSpace(e.answer.Code + " " + e.answer.Text) }
 
 // tokens keeps one access token for all calls of a provider and renews it.
 type tokens struct {
@@ -240,7 +240,7 @@ func (t *tokens) explain(reply *wire.Reply, o object, stamp string) *refusal {
 		a.Reason = txn.ReasonLinkDown
 	}
 	if a.Text == "" {
-		a.Text = fmt.Sprintf("the token service answered %s", orStatus(a.Code, reply.Status))
+		a.Text = fmt.Sprintf("the token service answered HTTP %d without an access token", reply.Status)
 	}
 	return &refusal{a}
 }
