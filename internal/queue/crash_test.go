@@ -259,11 +259,14 @@ func TestFailedSyncIsAnsweredTruthfully(t *testing.T) {
 	require.True(t, s.Scan(), "the child did not open the journal")
 	pid, err := strconv.Atoi(strings.TrimPrefix(s.Text(), "open "))
 	require.NoError(t, err)
-	timer := time.AfterFunc(2*time.Second, func() { _ = unix.Kill(pid, unix.SIGKILL) })
-	defer timer.Stop()
-	a := newAcked()
+	kill := func() { _ = unix.Kill(pid, unix.SIGKILL) }
+	defer time.AfterFunc(time.Minute, kill).Stop()
+	a, began := newAcked(), time.Now()
 	for s.Scan() {
 		a.line(t, s.Text())
+		if time.Since(began) > 2*time.Second && len(a.refused) > 0 {
+			kill()
+		}
 	}
 	require.Error(t, cmd.Wait(), "it was killed")
 	trace, err := os.ReadFile(filepath.Join(dir, "trace"))
