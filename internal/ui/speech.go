@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
+	"maps"
 	"regexp"
 	"slices"
 	"strconv"
@@ -68,6 +69,9 @@ func clips() []clip {
 		for _, c := range "abcdefghijklmnopqrstuvwxyz0123456789" {
 			all = append(all, clip{lang, base + "letter/" + string(c), string(c)})
 		}
+		for _, name := range slices.Sorted(maps.Keys(spokenSigns)) {
+			all = append(all, clip{lang, base + "letter/" + name, spokenSigns[name].in(lang)})
+		}
 	}
 	return all
 }
@@ -94,6 +98,15 @@ func (t Text) in(l Lang) string {
 var spokenTexts = Texts{
 	"field.phoneNo.hint": {"Dimulai dengan nol delapan.", "Begins with zero eight."},
 	"do.lang":            {"Bahasa Inggris, English.", "Indonesian, Bahasa Indonesia."},
+}
+
+// spokenSigns are the names of what an identifier may have beside letters and digits,
+// and of what is said before a capital.
+var spokenSigns = Texts{
+	"capital":    {"huruf besar", "capital"},
+	"dash":       {"strip", "dash"},
+	"dot":        {"titik", "dot"},
+	"underscore": {"garis bawah", "underscore"},
 }
 
 // Signs that a synthesiser would misread.

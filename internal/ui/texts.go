@@ -12,7 +12,7 @@ var commonTexts = Texts{
 	"do.leave":        {"Tidak, akhiri", "No, end it"},
 	"do.reload":       {"Pakai layar ini", "Use this screen"},
 	"do.contrast":     {"Kontras", "Contrast"},
-	"do.reach":        {"Rendah", "Low"},
+	"do.reach":        {"Layar rendah", "Easy reach"},
 	"do.speech":       {"Suara", "Voice"},
 	"speech.on":       {"Suara menyala. Pasang headphone Anda. Tombol F1 mematikan suara.", "Speech is on. Plug in your headphones. The F1 key turns it off."},
 	"show.tools":      {"Bahasa dan tampilan", "Language and display"},
@@ -33,19 +33,24 @@ var commonTexts = Texts{
 	"show.steps":      {"Langkah {at} dari {of}", "Step {at} of {of}"},
 	"busy":            {"Sebentar…", "One moment…"},
 
+	// How much time is left, for who listens: a countdown is only seen.
+	"show.minutes": {"{n} menit", "{n} minutes"},
+	"show.minute":  {"{n} menit", "{n} minute"},
+	"show.seconds": {"{n} detik", "{n} seconds"},
+
 	"OFFLINE.title": {"Saat ini tidak semua bisa dikirim.", "Not everything can be sent right now."},
 	"OFFLINE.works": {"Tetap bisa: {list}.", "Still possible: {list}."},
-	"OFFLINE.waits": {"Bisa disimpan dan dikirim nanti: {list}.", "Can be kept and sent later: {list}."},
+	"OFFLINE.waits": {"Bisa disimpan dan dikirim nanti: {list}.", "Can be saved and sent later: {list}."},
 	"OFFLINE.stops": {"Belum bisa: {list}.", "Not possible now: {list}."},
 
 	"STILL_THERE.title":   {"Anda masih di sini?", "Are you still there?"},
 	"STILL_THERE.body":    {"Jika tidak, layar ini dibersihkan sebentar lagi.", "If not, this screen is cleared in a moment."},
-	"STILL_THERE.request": {"Permintaan Anda tidak terganggu; hanya layarnya yang dibersihkan.", "Your request goes on undisturbed; only the screen is cleared."},
+	"STILL_THERE.request": {"Permintaan Anda tidak terganggu; hanya layarnya yang dibersihkan.", "Your request continues; only this screen is cleared."},
 
 	"AGENT_LOST.title":   {"Mohon tunggu sebentar", "Please wait a moment"},
 	"AGENT_LOST.body":    {"Layar ini sedang menyambung kembali. Yang baru diketik sudah dihapus demi keamanan.", "This screen is reconnecting. What you just typed was erased for your safety."},
 	"AGENT_LOST.request": {"Jika permintaan sudah Anda kirim, jangan ulangi: permintaan itu tersimpan dengan aman.", "If you have already sent your request, do not repeat it: it is kept safe."},
-	"AGENT_LOST.staff":   {"Ini lebih lama dari biasanya. Silakan minta bantuan petugas.", "This takes longer than usual. Please ask staff for help."},
+	"AGENT_LOST.staff":   {"Ini lebih lama dari biasanya. Silakan minta bantuan petugas.", "This is taking longer than usual. Please ask staff for help."},
 
 	"OTHER_SCREEN.title": {"Layar lain sedang dipakai", "Another screen is in use"},
 	"OTHER_SCREEN.body":  {"Layanan ini dibuka di layar lain mesin ini. Hanya satu layar dapat dipakai.", "This service was opened on another screen of this machine. Only one can be used."},
@@ -91,7 +96,7 @@ var fieldTexts = Texts{
 // reasonTexts say why a request is where it is, by txn.Reason.
 var reasonTexts = Texts{
 	"reason.link_down":       {"Sambungan ke penyedia layanan sedang putus.", "The connection to the provider is down."},
-	"reason.link_untrusted":  {"Sambungan ke penyedia layanan tidak dapat dipastikan aman, jadi tidak kami pakai.", "The connection to the provider could not be proved safe, so we do not use it."},
+	"reason.link_untrusted":  {"Sambungan ke penyedia layanan tidak dapat dipastikan aman, jadi tidak kami pakai.", "The connection to the provider could not be confirmed as safe, so we do not use it."},
 	"reason.throttled":       {"Penyedia layanan sedang sibuk dan meminta kami menunggu.", "The provider is busy and asked us to wait."},
 	"reason.token_invalid":   {"Kami memperbarui izin masuk ke penyedia layanan.", "We are renewing our access to the provider."},
 	"reason.auth_refused":    {"Penyedia layanan belum menerima mesin ini. Petugas sudah diberi tahu.", "The provider does not accept this machine yet. Staff have been told."},
@@ -112,18 +117,18 @@ var reasonTexts = Texts{
 
 	"reason.refused":       {"Penyedia layanan menolak permintaan ini.", "The provider refused this request."},
 	"reason.bad_field":     {"Penyedia layanan tidak menerima data yang dimasukkan. Periksa kembali dan coba lagi.", "The provider does not accept what was entered. Check it and ask again."},
-	"reason.too_many":      {"Sudah terlalu sering diminta. Coba lagi lain waktu.", "It was asked for too often. Try again another time."},
+	"reason.too_many":      {"Sudah terlalu sering diminta. Coba lagi lain waktu.", "This was requested too often. Please try again another time."},
 	"reason.not_found":     {"Data ini tidak ditemukan pada penyedia layanan. Periksa kembali nomornya.", "The provider does not know these details. Check the number."},
 	"reason.blocked":       {"Kartu atau akun ini sedang diblokir, tidak aktif, atau sudah berakhir. Hubungi penyedia layanan.", "This card or account is blocked, inactive or expired. Contact the provider."},
 	"reason.not_allowed":   {"Layanan ini belum dibuka untuk akun Anda.", "This service is not open to your account."},
 	"reason.misconfigured": {"Pengaturan cabang ini belum diterima penyedia layanan. Silakan beri tahu petugas.", "The provider does not accept this branch's settings. Please tell staff."},
 	"reason.otp_blocked":   {"Kode OTP diblokir karena terlalu sering salah.", "The OTP is blocked after too many wrong codes."},
 	"reason.otp_expired":   {"Kode OTP sudah kedaluwarsa.", "The OTP has expired."},
-	"reason.otp_wrong":     {"Kode OTP tidak cocok.", "The OTP was not right."},
+	"reason.otp_wrong":     {"Kode OTP tidak cocok.", "The OTP code was not correct."},
 	"reason.already_linked": {"Akun Finpay ini sudah terhubung dengan bank kami sebelumnya.",
 		"This Finpay account was already linked to our bank before."},
 	"reason.not_linked":    {"Akun Finpay ini tidak sedang terhubung dengan bank kami.", "This Finpay account is not linked to our bank."},
-	"reason.bind_again":    {"Finpay meminta akun ini dihubungkan lagi lewat mesin ini sebelum layanan ini dapat dipakai.", "Finpay wants this account to be linked once more at this machine before this service can be used."},
+	"reason.bind_again":    {"Finpay meminta akun ini dihubungkan lagi lewat mesin ini sebelum layanan ini dapat dipakai.", "Finpay asks for this account to be linked again at this machine before this service can be used."},
 	"reason.not_processed": {"Penyedia layanan memastikan permintaan ini tidak pernah dijalankan.", "The provider confirms that this request never took effect."},
 
 	"reason.otp_wanted":  {"Finpay mengirim kode sekali pakai ke ponsel Anda.", "Finpay sent a one-time code to your phone."},

@@ -9,11 +9,11 @@ var truthTexts = Texts{
 		"Note: your earlier request, number {earlier}, was sent and its result is not known. Sending again may do the same thing twice. Please ask staff first."},
 
 	"OFFER_QUEUE.title.provider":       {"Penyedia layanan belum bisa menerima. Belum ada yang dikirim.", "The provider cannot take it right now. Nothing has been sent."},
-	"OFFER_QUEUE.body.provider":        {"Kami dapat menyimpan permintaan ini dan mengirimnya begitu penyedia bisa menerimanya, paling lama {minutes} menit lagi. Sesudah itu permintaan dihapus dan tidak dikirim.", "We can keep this request and send it as soon as the provider can take it, for {minutes} minutes at most. After that it is dropped and never sent."},
+	"OFFER_QUEUE.body.provider":        {"Kami dapat menyimpan permintaan ini dan mengirimnya begitu penyedia bisa menerimanya, paling lama {minutes} menit lagi. Sesudah itu permintaan dihapus dan tidak dikirim.", "We can save this request and send it as soon as the provider can take it, for {minutes} minutes at most. After that it is dropped and never sent."},
 	"OFFER_QUEUE.title.throttled":      {"Penyedia layanan sedang sibuk. Belum ada yang dikirim.", "The provider is busy. Nothing has been sent."},
-	"OFFER_QUEUE.body.throttled":       {"Penyedia meminta kami menunggu. Kami dapat menyimpan permintaan ini dan mengirimnya sesudah itu, paling lama {minutes} menit lagi. Sesudah itu permintaan dihapus dan tidak dikirim.", "The provider asked us to wait. We can keep this request and send it after that, for {minutes} minutes at most. Then it is dropped and never sent."},
-	"OFFER_QUEUE.title.link_untrusted": {"Sambungan belum dapat dipastikan aman. Belum ada yang dikirim.", "The connection could not be proved safe. Nothing has been sent."},
-	"OFFER_QUEUE.body.link_untrusted":  {"Kami tidak mengirim lewat sambungan seperti itu. Kami dapat menyimpan permintaan ini selama {minutes} menit; jika sampai saat itu belum aman, permintaan dihapus dan tidak dikirim. Petugas dapat membantu Anda.", "We send nothing over such a connection. We can keep this request for {minutes} minutes; if it is not safe by then, it is dropped and never sent. Staff can help you."},
+	"OFFER_QUEUE.body.throttled":       {"Penyedia meminta kami menunggu. Kami dapat menyimpan permintaan ini dan mengirimnya sesudah itu, paling lama {minutes} menit lagi. Sesudah itu permintaan dihapus dan tidak dikirim.", "The provider asked us to wait. We can save this request and send it after that, for {minutes} minutes at most. Then it is dropped and never sent."},
+	"OFFER_QUEUE.title.link_untrusted": {"Sambungan belum dapat dipastikan aman. Belum ada yang dikirim.", "The connection could not be confirmed as safe. Nothing has been sent."},
+	"OFFER_QUEUE.body.link_untrusted":  {"Kami tidak mengirim lewat sambungan seperti itu. Kami dapat menyimpan permintaan ini selama {minutes} menit; jika sampai saat itu belum aman, permintaan dihapus dan tidak dikirim. Petugas dapat membantu Anda.", "We send nothing over such a connection. We can save this request for {minutes} minutes; if it is not safe by then, it is dropped and never sent. Staff can help you."},
 
 	"FAIL.title.provider_unavailable": {"Tidak bisa sekarang. Tidak ada yang disimpan.", "Not possible now. Nothing was kept."},
 	"FAIL.body.provider_unavailable":  {"Menunggu di sini tidak membantu. Silakan minta bantuan petugas, atau coba lagi lain waktu.", "Waiting here would not help. Please ask staff, or come back another time."},
@@ -21,7 +21,7 @@ var truthTexts = Texts{
 	"FAIL.title.not_stored":           {"Permintaan Anda tidak tersimpan", "Your request was not saved"},
 	"FAIL.body.not_stored":            {"Permintaan tidak dibuat dan tidak ada yang dikirim. Coba sekali lagi, atau minta bantuan petugas.", "It was not made and nothing was sent. Try once more, or ask staff."},
 	"reason.not_stored":               {"Mesin ini tidak dapat mencatatnya.", "This machine could not record it."},
-	"FAIL.body.staff_locked":          {"Tunggu seperempat jam, lalu mulai lagi bersama petugas. PIN dan akun Anda tetap seperti semula.", "Wait a quarter of an hour, then start again with staff. Your PIN and account are as they were."},
+	"FAIL.body.staff_locked":          {"Tunggu seperempat jam, lalu mulai lagi bersama petugas. PIN dan akun Anda tetap seperti semula.", "Wait a quarter of an hour, then start again with staff. Your PIN and account have not changed."},
 	"reason.staff_locked":             {"Kode petugas terlalu sering salah, jadi pemeriksaan oleh petugas ditutup sementara.", "There were too many wrong staff codes, so checks by staff are closed for a while."},
 
 	// Where the provider cannot be asked, nobody here is finding anything out.
@@ -33,7 +33,7 @@ var truthTexts = Texts{
 	"reason.otp_limit":          {"Kode OTP terlalu sering salah di mesin ini.", "Too many wrong codes were entered at this machine."},
 
 	"COOLDOWN.title.refused": {"Belum bisa diminta lagi", "You cannot ask for this again yet"},
-	"COOLDOWN.body.refused":  {"Penyedia layanan menolak permintaan Anda sebelumnya karena terlalu sering. Belum ada permintaan baru yang dibuat.", "The provider refused your earlier request because it was asked for too often. No new request was made."},
+	"COOLDOWN.body.refused":  {"Penyedia layanan menolak permintaan Anda sebelumnya karena terlalu sering. Belum ada permintaan baru yang dibuat.", "The provider refused your earlier request because it was requested too often. No new request was made."},
 
 	"OUT_OF_SERVICE.reason.audit":     {"Catatan pengawasan tidak dapat ditulis.", "The audit record cannot be written."},
 	"OUT_OF_SERVICE.reason.disk_full": {"Penyimpanan mesin ini penuh.", "This machine's storage is full."},

@@ -4,6 +4,8 @@
 
 const gap = 0.12; // s of silence between two clips
 
+const signs = { '-': 'dash', _: 'underscore', '.': 'dot' };
+
 export class Audio {
   #words;
   #context = null;
@@ -62,11 +64,16 @@ export class Audio {
     if (this.speaking) for (const key of ['AGENT_LOST.title', 'AGENT_LOST.body']) for (const address of this.#addresses({ key })) this.#load(address);
   }
 
-  /** The clips of one saying: {key, params} for a text, {spell} for letters and digits one by one. */
-  #addresses({ key, params = {}, spell }) {
+  /**
+   * The clips of one saying: {key, params} for a text, {spell} for every sign of what is typed, capitals
+   * told apart, {number} for the letters and digits of a number that staff ask for, {time} for the time of day.
+   */
+  #addresses({ key, params = {}, spell, number, time }) {
     const base = `/speech/${this.#words.lang}`;
     const letters = (text) => [...text.toLowerCase()].filter((c) => /[a-z0-9]/.test(c)).map((c) => `${base}/letter/${c}`);
-    if (spell !== undefined) return letters(spell);
+    if (spell !== undefined) return [...spell].flatMap((c) => (signs[c] ? [`${base}/letter/${signs[c]}`] : [/[A-Z]/.test(c) && `${base}/letter/capital`, ...letters(c)].filter(Boolean)));
+    if (number !== undefined) return letters(number);
+    if (time !== undefined) return [time.getHours(), time.getMinutes()].map((n) => `${base}/number/${n}`);
     return this.#words.pieces(key).flatMap(({ part, silent, name }) => {
       if (name === undefined) return silent ? [] : [`${base}/${key}/${part}`];
       const value = params[name];
