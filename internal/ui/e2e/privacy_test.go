@@ -257,10 +257,22 @@ func (k *kiosk) snapshot() string {
 // TestLostAgentLeavesNothingTyped: nobody can end a session while the agent is silent, so what was
 // typed goes at once, also where it is no secret; after a minute the screen sends for staff.
 func TestLostAgentLeavesNothingTyped(t *testing.T) {
-	t.Parallel()
+	for _, lang := range languages {
+		if testing.Short() && lang != ui.English {
+			continue
+		}
+		t.Run(string(lang), func(t *testing.T) {
+			t.Parallel()
+			leavesNothingTyped(t, lang)
+		})
+	}
+}
+
+func leavesNothingTyped(t *testing.T, lang ui.Lang) {
+	t.Helper()
 	k := newKiosk(t, browser(t), layouts[1], short)
 	k.load()
-	k.start(ui.English, txn.FinpayResetPIN)
+	k.start(lang, txn.FinpayResetPIN)
 	k.tap("do-agree")
 	k.at(ui.Ident)
 	k.keys("0877665544")
@@ -276,8 +288,31 @@ func TestLostAgentLeavesNothingTyped(t *testing.T) {
 		return
 	}
 	k.waitFor(70*time.Second, "staff help", `document.querySelector('.overlay').dataset.what.startsWith('AGENT_LOST.staff')`)
-	k.lang = ui.English
 	k.shot("51-agent-lost-staff")
+}
+
+// TestLostAgentForgetsWhatWasNotAnswered: a PIN that was sent while the agent was just gone waits for
+// an answer; it does not wait longer than the page waits for the agent.
+func TestLostAgentForgetsWhatWasNotAnswered(t *testing.T) {
+	t.Parallel()
+	const pin = "918273"
+	k := newKiosk(t, browser(t), layouts[1], short)
+	k.load()
+	k.start(ui.English, txn.PrepaidResetPIN)
+	k.identify(txn.PrepaidResetPIN)
+	k.at(ui.Verify)
+	k.pin("77314159")
+	k.at(ui.PIN)
+	k.keys(pin)
+	// What hands a command to the agent notes it, as proof that this test looks at the right moment.
+	js[bool](k, `(() => { const { link } = document.querySelector('gardu-app'), send = link.command.bind(link); window.sent = 0; link.command = (...a) => { window.sent += 1; const r = send(...a); r.then((v) => { window.answer = v.code; }); return r; }; return true })()`)
+	k.stop()
+	k.tap("do-send")
+	require.Equal(t, 1, js[int](k, `window.sent`))
+	k.wait("the overlay", `document.querySelector('.overlay')?.dataset.what?.startsWith('AGENT_LOST')`)
+	k.wait("an end of the waiting", `window.answer === 'lost'`)
+	require.NotContains(t, k.heap(), pin)
+	require.True(t, js[bool](k, `document.querySelector('.overlay').dataset.what.startsWith('AGENT_LOST')`), "it still says that the agent is gone")
 }
 
 // TestReconnect: a connection that breaks costs nothing but a moment. What happened meanwhile is shown,

@@ -9,6 +9,9 @@ const closedToken = 4001;
 const closedFrame = 4002;
 const closedOther = 4009;
 
+/** The result of a command that the agent had not answered when it fell silent. */
+export const lost = 'lost';
+
 const newID = () => Array.from(crypto.getRandomValues(new Uint8Array(12)), (b) => b.toString(16).padStart(2, '0')).join('');
 
 export class Link extends EventTarget {
@@ -140,10 +143,18 @@ export class Link extends EventTarget {
   }
 
   #look() {
-    const lost = this.silentFor() > silence;
-    if (lost || lost !== this.#lost) {
-      this.#lost = lost;
-      this.dispatchEvent(new CustomEvent('lost', { detail: lost }));
+    const silent = this.silentFor() > silence;
+    if (silent) this.#forget();
+    if (silent || silent !== this.#lost) {
+      this.#lost = silent;
+      this.dispatchEvent(new CustomEvent('lost', { detail: silent }));
     }
+  }
+
+  /** Drops what waits for a result. A secret among it must not stay in a page that nobody can end; and who touched may be gone. */
+  #forget() {
+    const waiting = [...this.#pending.values()];
+    this.#pending.clear();
+    for (const { resolve } of waiting) resolve({ ok: false, code: lost });
   }
 }
