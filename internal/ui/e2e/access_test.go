@@ -306,3 +306,70 @@ func TestSpeech(t *testing.T) {
 	k.wait("F1 starts it", `document.querySelector('gardu-app').audio.speaking`)
 	k.quietConsole()
 }
+
+// sayings notes what the page wants said, whether or not the clips were fetched before.
+const sayings = `(() => { const { audio } = document.querySelector('gardu-app'), say = audio.say.bind(audio); window.sayings = []; audio.say = (...what) => { window.sayings.push(JSON.stringify(what.filter(Boolean))); return say(...what); }; return true })()`
+
+// TestSpeechTellsWhatIsOnlySeen: who listens learns what a banner, a countdown, a note on a card, capitals and
+// signs tell who sees, and where they are when a question over the screen is gone.
+func TestSpeechTellsWhatIsOnlySeen(t *testing.T) {
+	t.Parallel()
+	k := newKiosk(t, browser(t), layouts[0], func(o *ui.Options) {
+		short(o)
+		o.Timeouts.Screens[ui.Home] = 5 * time.Second
+		o.Timeouts.StillThere = 2 * time.Minute
+	})
+	k.load()
+	k.at(ui.Attract)
+	js[bool](k, listen)
+	js[bool](k, sayings)
+	k.tap("do-speech")
+	k.wait("speech", `document.querySelector('gardu-app').audio.speaking`)
+	fetched := func(part string) {
+		k.t.Helper()
+		k.wait("to hear "+part, fmt.Sprintf(`window.heard.some((a) => a.startsWith(%q))`, part))
+	}
+	said := func(part string) {
+		k.t.Helper()
+		k.wait("it says "+part, fmt.Sprintf(`window.sayings.some((s) => s.includes(%q))`, part))
+		js[bool](k, `(window.sayings = [], true)`)
+	}
+
+	k.engine.SetLink("finpay", false)
+	k.wait("banner", `!document.querySelector('.banner').hidden`)
+	k.tap("do-start")
+	k.at(ui.Home)
+	fetched("/speech/id/OFFLINE.title/0")
+	fetched("/speech/id/OFFLINE.waits/0")
+	fetched("/speech/id/operation.finpay.bind/0")
+	k.press(kb.Tab)
+	fetched("/speech/id/HOME.waits/0")
+	k.wait("the question", `document.querySelector('.overlay')?.dataset.what?.startsWith('STILL_THERE')`)
+	fetched("/speech/id/STILL_THERE.title/0")
+	js[bool](k, `(window.sayings = [], true)`)
+	k.tap("do-stay")
+	said(`"key":"HOME.title"`)
+
+	k.tap("op-netzme.forgot_pin")
+	k.at(ui.Consent)
+	k.tap("do-agree")
+	k.at(ui.Ident)
+	k.keys("m_")
+	fetched("/speech/id/letter/capital")
+	fetched("/speech/id/letter/underscore")
+	k.tap("do-stop")
+	k.at(ui.Attract)
+
+	k.engine.SetLink("finpay", true)
+	k.wait("no banner", `document.querySelector('.banner').hidden`)
+	id := k.send(ui.Indonesian, txn.FinpayUnbind)
+	js[bool](k, listen)
+	js[bool](k, sayings)
+	k.tap("do-speech")
+	k.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+	k.at(ui.OTP)
+	fetched("/speech/id/OTP.left/0")
+	fetched("/speech/id/number/5")
+	fetched("/speech/id/show.minutes/1")
+	k.quietConsole()
+}

@@ -122,10 +122,11 @@ func TestOperatorScreen(t *testing.T) {
 				k.tap("do-op_test")
 				k.at(ui.OpTest)
 				k.shot("64-op-test")
-				for n := range 30 {
+				require.Greater(t, js[float64](k, `document.querySelector('.test-grid').getBoundingClientRect().height / innerHeight`), 0.35, "the fields cover what the screens use")
+				for n := range 32 {
 					k.tap(fmt.Sprintf("field-%d", n))
 				}
-				k.wait("every field", `document.querySelectorAll('.test-field[aria-pressed=true]').length === 30`)
+				k.wait("every field", `document.querySelectorAll('.test-field[aria-pressed=true]').length === 32`)
 				k.tap("do-sound")
 				k.tap("do-back")
 				k.at(ui.OpHome)

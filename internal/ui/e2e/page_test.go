@@ -61,6 +61,38 @@ func TestOverlays(t *testing.T) {
 	}
 }
 
+// TestUnsure shows a request of which the journal does not say whether it is stored, with the number to ask by.
+func TestUnsure(t *testing.T) {
+	t.Parallel()
+	ctx := browser(t)
+	for _, l := range layouts {
+		for _, lang := range languages {
+			if testing.Short() && l.name != "portrait" {
+				continue
+			}
+			k := newKiosk(t, ctx, l, func(o *ui.Options) {
+				short(o)
+				o.Timeouts.Call = 4 * time.Second
+				o.Timeouts.Screens[ui.Unsure] = 5 * time.Minute // for the picture, also where a machine is busy
+			})
+			k.examine()
+			k.load()
+			k.engine.Hold("Accept")
+			k.review(lang, txn.FinpayResetPIN)
+			k.tap("do-confirm")
+			k.at(ui.Unsure)
+			number := js[string](k, `document.querySelector('.number dd').textContent`)
+			require.Regexp(t, `^[A-Z2-7]{4}-[A-Z2-7]{4}$`, number)
+			k.shot("28-unsure")
+			k.tap("do-receipt")
+			k.at(ui.Receipt)
+			require.Contains(t, js[string](k, `document.querySelector('.receipt').innerText`), number)
+			k.leave()
+			k.quietConsole()
+		}
+	}
+}
+
 // TestBoot shows an agent that is only starting.
 func TestBoot(t *testing.T) {
 	t.Parallel()
@@ -161,16 +193,19 @@ func TestAgentRestart(t *testing.T) {
 func TestSecondScreen(t *testing.T) {
 	t.Parallel()
 	ctx := browser(t)
-	k := newKiosk(t, ctx, layouts[0], short)
-	k.load()
-	k.at(ui.Attract)
-	other := k.sibling(ctx)
-	other.load()
-	other.at(ui.Attract)
-	k.wait("the message", `document.querySelector('.overlay')?.dataset.what?.startsWith('OTHER_SCREEN')`)
-	k.shot("52-other-screen")
-	other.tap("do-start")
-	other.at(ui.Home)
+	for _, lang := range languages {
+		k := newKiosk(t, ctx, layouts[0], short)
+		k.load()
+		k.at(ui.Attract)
+		k.speak(lang)
+		other := k.sibling(ctx)
+		other.load()
+		other.at(ui.Attract)
+		k.wait("the message", `document.querySelector('.overlay')?.dataset.what?.startsWith('OTHER_SCREEN')`)
+		k.shot("52-other-screen")
+		other.tap("do-start")
+		other.at(ui.Home)
+	}
 }
 
 // TestReload: a page that is loaded anew in the middle goes on where it was.

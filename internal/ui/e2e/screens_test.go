@@ -401,7 +401,6 @@ func (k *kiosk) refusals(l ui.Lang) {
 		{"Preview", &txn.LimitError{Scope: "kiosk", Until: time.Now().Add(20 * time.Minute)}, ui.Limit, "26-limit-kiosk"},
 		{"Preview", txn.ErrFull, ui.Full, "27-full"},
 		{"Preview", errors.New("the token is on fire"), ui.Fail, "21-fail-internal"},
-		{"Preview", txn.ErrStoreUnknown, ui.Unsure, "28-unsure"},
 	} {
 		k.engine.Fail(c.method, c.err)
 		k.start(l, op)

@@ -2,7 +2,7 @@
 
 import { h } from './dom.js';
 import { Words } from './words.js';
-import { Link } from './link.js';
+import { Link, lost } from './link.js';
 import { Draft } from './draft.js';
 import { Audio } from './audio.js';
 import { contrast, reach, resetPrefs } from './prefs.js';
@@ -115,7 +115,7 @@ class App extends HTMLElement {
     const { screen } = this.docs.session;
     this.message = null;
     const result = await this.#link.command(name, args);
-    if (result.ok || this.docs.session.screen !== screen) return;
+    if (result.ok || result.code === lost || this.docs.session.screen !== screen) return;
     if (result.code === 'field') {
       this.draft.wrong = { field: result.field, rule: result.rule };
       const at = (this.docs.session.fields ?? []).findIndex((f) => f.name === result.field);
@@ -232,13 +232,15 @@ class App extends HTMLElement {
     const { session, request } = this.docs;
     const what = this.#other ? 'OTHER_SCREEN' : this.#lost ? `AGENT_LOST${this.#staff ? '.staff' : ''}` : session.overlay ? session.overlay.state : '';
     const key = what && `${what} ${session.lang}`;
-    if (this.#over.dataset.what === key) return;
+    const before = this.#over.dataset.what;
+    if (before === key) return;
     this.#over.dataset.what = key;
     this.#over.hidden = !what;
     for (const part of [this.#main, this.#banner, this.#foot]) part.inert = Boolean(what) && (part !== this.#foot || what !== 'STILL_THERE');
     if (!what) {
       this.#over.replaceChildren();
       this.#over.removeAttribute('role');
+      if (before && !this.#gone) this.#announce(view(this).say); // who listens is told what is below again
       return;
     }
     const name = what.split('.')[0];
@@ -328,7 +330,7 @@ class App extends HTMLElement {
     if (this.#redrawing) return;
     const { say, char } = target.dataset ?? {};
     if (char !== undefined) this.audio.say({ spell: char });
-    else if (say) this.audio.say({ key: say });
+    else if (say) this.audio.say(...say.split(' ').map((key) => ({ key })));
   }
 
   #touch(e) {

@@ -169,24 +169,24 @@ function request(app) {
   };
 }
 
-const grid = { columns: 6, rows: 5 };
+const fields = 32; // four by eight, over all of the glass that the screens use
 const colours = ['red', 'green', 'blue', 'white', 'black'];
 
 function test(app) {
   const { words, draft } = app;
-  const total = grid.columns * grid.rows;
   draft.touched ??= [];
-  const left = total - draft.touched.length;
+  const left = fields - draft.touched.length;
   const field = (n) =>
     h('button', { type: 'button', class: 'test-field', 'aria-label': words.t('OP_TEST.field', { n: n + 1 }), 'data-focus': `field-${n}`, 'aria-pressed': String(draft.touched.includes(n)), onclick: () => { if (!draft.touched.includes(n)) draft.touched = [...draft.touched, n]; app.redraw(); } });
   const sound = () => ['key', 'success', 'attention'].forEach((name, i) => setTimeout(() => app.audio.tone(name), 900 * i));
   return {
-    shape: 'operator',
+    shape: 'panel',
     stage: [told(app), h('p', { role: 'status' }, left ? words.t('OP_TEST.left', { n: left }) : words.t('OP_TEST.all'))],
     act: [
-      h('div', { class: 'test-grid' }, Array.from({ length: total }, (_, n) => field(n))),
-      h('div', { class: 'test-colours', 'aria-hidden': 'true' }, colours.map((c) => h('span', { class: `test-${c}` }))),
-      h('div', { class: 'buttons' }, act(app, 'OP_TEST.do.sound', sound, { cls: 'main', focus: 'do-sound' })),
+      h('div', { class: 'test-grid' }, Array.from({ length: fields }, (_, n) => field(n))),
+      h('div', { class: 'test-row' },
+        h('div', { class: 'test-colours', 'aria-hidden': 'true' }, colours.map((c) => h('span', { class: `test-${c}` }))),
+        act(app, 'OP_TEST.do.sound', sound, { cls: 'main', focus: 'do-sound' })),
     ],
   };
 }

@@ -33,6 +33,22 @@ export function keep(app, name, depends, make) {
   return node;
 }
 
+/** How much time is left, for who cannot see it counted. */
+const spokenLeft = (app, until, before, over) => {
+  const left = Math.round((until - app.link.now()) / 1000);
+  if (left <= 0) return [{ key: over }];
+  const minutes = Math.round(left / 60);
+  if (left < 60) return [{ key: before }, { key: 'show.seconds', params: { n: left } }];
+  return [{ key: before }, { key: minutes === 1 ? 'show.minute' : 'show.minutes', params: { n: minutes } }];
+};
+
+/** What the banner says: what can be done without a connection. */
+const spokenOffline = ({ docs: { network } }) => {
+  if (!network?.offline) return [];
+  const list = (key, operations) => operations.length > 0 && { key, params: { list: operations.map((o) => `operation.${o}`) } };
+  return [{ key: 'OFFLINE.title' }, list('OFFLINE.works', network.works), list('OFFLINE.waits', network.waits), list('OFFLINE.stops', network.stops)];
+};
+
 /** Builds the view. app gives words, link, docs, draft, run (a command), redraw. */
 export function view(app) {
   const { session } = app.docs;
@@ -46,7 +62,11 @@ const medal = (app) => {
   return sign && h('div', { class: 'medal' }, icon(sign, session.tone === 'working' ? 'spin' : ''));
 };
 
-export const title = (app) => h('h1', { tabindex: '-1', 'data-focus': 'title' }, app.words.t(app.docs.session.title, app.docs.session.params));
+/** A title of two sentences breaks between them, not after the first word of the second. */
+export const title = (app) => {
+  const sentences = app.words.t(app.docs.session.title, app.docs.session.params).split(/(?<=[.?!]) /);
+  return h('h1', { tabindex: '-1', 'data-focus': 'title' }, sentences.length === 1 ? sentences : sentences.map((s, i) => [i > 0 && ' ', h('span', {}, s)]));
+};
 
 export const lines = (app) => app.docs.session.lines.map((key) => h('p', {}, app.words.t(key, app.docs.session.params)));
 
@@ -79,10 +99,11 @@ function facts(app, ...more) {
   const { session, request } = app.docs;
   const { words } = app;
   const code = session.code && (request?.provider_code ? `${session.code} · ${request.provider_code}` : session.code);
+  const long = code?.length > 13; // would not stand beside another
   const list = [
     fact(words.t('show.number'), session.reference, 'mono number'),
     fact(words.t('show.for'), request?.customer, 'mono'),
-    fact(words.t('show.code'), code, 'mono'),
+    fact(words.t('show.code'), code, long ? 'mono whole' : 'mono'),
     ...more,
   ].flat().filter(Boolean);
   return list.length > 0 && h('dl', { class: 'facts ticket' }, list);
@@ -93,10 +114,10 @@ const service = (app) => {
   return op && h('p', { class: 'service' }, icon(operationIcon[op] ?? 'card'), app.words.operation(op));
 };
 
-const spokenNumber = (app) => (app.docs.session.reference ? [{ key: 'show.number' }, { spell: app.docs.session.reference }] : []);
+const spokenNumber = (app) => (app.docs.session.reference ? [{ key: 'show.number' }, { number: app.docs.session.reference }] : []);
 
 /** A screen of words and buttons. */
-const plain = (app, more = [], rows = []) => ({ stage: told(app, more), act: [facts(app, rows), buttons(app)], say: spokenNumber(app) });
+const plain = (app, more = [], rows = [], say = []) => ({ stage: told(app, more), act: [facts(app, rows), buttons(app)], say: [...say, ...spokenNumber(app)] });
 
 function attract(app) {
   const { network } = app.docs;
@@ -104,7 +125,7 @@ function attract(app) {
   const item = (op) => h('li', {}, icon(operationIcon[op] ?? 'card'), h('span', {}, app.words.operation(op)));
   const stage = h('div', { class: 'welcome' }, h('div', { class: 'medal beckon' }, icon('hand')), title(app), lines(app));
   stage.addEventListener('click', () => app.run('start')); // the whole picture invites; the button is for everybody
-  return { shape: 'open', stage: [stage], act: [keep(app, 'offers', offered, () => offered.length > 0 && h('ul', { class: 'offers' }, offered.map(item))), buttons(app)] };
+  return { shape: 'open', say: spokenOffline(app), stage: [stage], act: [keep(app, 'offers', offered, () => offered.length > 0 && h('ul', { class: 'offers' }, offered.map(item))), buttons(app)] };
 }
 
 function home(app) {
@@ -113,13 +134,13 @@ function home(app) {
   const card = (item) =>
     h(
       'button',
-      { type: 'button', class: `card ${item.link}`, disabled: busy || item.link === 'stops', 'data-focus': `op-${item.operation}`, 'data-say': `operation.${item.operation}`, onclick: () => app.run('choose', { operation: item.operation }) },
+      { type: 'button', class: `card ${item.link}`, disabled: busy || item.link === 'stops', 'data-focus': `op-${item.operation}`, 'data-say': [`operation.${item.operation}`, item.link === 'waits' && 'HOME.waits'].filter(Boolean).join(' '), onclick: () => app.run('choose', { operation: item.operation }) },
       h('span', { class: 'card-sign' }, icon(operationIcon[item.operation] ?? 'card')),
       h('span', { class: 'card-words' }, h('span', { class: 'card-title' }, words.operation(item.operation)), item.link !== 'ok' && h('span', { class: 'card-note' }, words.t(`HOME.${item.link}`))),
       icon('next', 'card-next'),
     );
   const body = menu?.length ? lines(app) : h('p', {}, words.t('HOME.empty'));
-  return { shape: 'menu', stage: [medal(app), title(app), body, notice(app)], act: [keep(app, 'cards', [menu, busy], () => h('div', { class: 'cards' }, (menu ?? []).map(card)))] };
+  return { shape: 'menu', say: spokenOffline(app), stage: [medal(app), title(app), body, notice(app)], act: [keep(app, 'cards', [menu, busy], () => h('div', { class: 'cards' }, (menu ?? []).map(card)))] };
 }
 
 // What is wrong with a field, in the customer's language.
@@ -213,7 +234,8 @@ function secretEntry(command, arg, more = () => []) {
       h('span', { class: 'field-value', role: 'status', 'aria-label': n === 0 ? words.t('entry.empty') : words.t('entry.typed', { n }) }, Array.from({ length: Math.min(n, mostDots) }, () => h('span', { class: 'dot' })), h('span', { class: 'caret' })),
       wrong ? h('span', { class: 'field-wrong', role: 'alert' }, wrong) : h('span', { class: 'field-hint' }, words.t(bounds, field)),
     );
-    const left = request?.await_till && countdown(link, request.await_till, words.t(`${session.state}.left`), words.t(`${session.state}.late`));
+    const ends = [`${session.state}.left`, `${session.state}.late`];
+    const left = request?.await_till && countdown(link, request.await_till, ...ends.map((key) => words.t(key)));
     const others = session.commands.filter((c) => !ofOthers.includes(c) && c !== command && !c.startsWith('submit_') && !(c in footerCommands));
     const make = (c, cls, run, more) => {
       const say = words.labelKey(session, c);
@@ -221,7 +243,7 @@ function secretEntry(command, arg, more = () => []) {
     };
     return {
       shape: field.digits ? 'typing' : 'typing letters',
-      say: [{ key: label }, { key: bounds, params: field }],
+      say: [{ key: label }, { key: bounds, params: field }, ...(left ? spokenLeft(app, request.await_till, ...ends) : [])],
       stage: [service(app), medal(app), draft.coding ? h('h1', { class: notice(app) ? 'spare' : '', tabindex: '-1', 'data-focus': 'title' }, words.t('BIND_QR.do.type_code')) : [title(app), lines(app)], notice(app), h('div', { class: 'fields' }, box, left)],
       act: [
         keep(app, 'pad', [command, field.digits], () => keypad(words, field.digits ? 'digits' : 'letters', true, (k) => app.onKey(k))),
@@ -262,7 +284,8 @@ function working(app) {
 
 function queued(app) {
   const { words, docs } = app;
-  return plain(app, [], [fact(words.t('QUEUED.until'), docs.request?.expires && words.time(docs.request.expires))]);
+  const until = docs.request?.expires;
+  return plain(app, [], [fact(words.t('QUEUED.until'), until && words.time(until))], until ? [{ key: 'QUEUED.until' }, { time: new Date(until) }] : []);
 }
 
 const staffCode = secretEntry('staff_code', 'code');
@@ -286,6 +309,7 @@ function bindQR(app) {
   ];
   return {
     shape: 'scan',
+    say: [...(request?.await_till ? spokenLeft(app, request.await_till, 'BIND_QR.left', 'BIND_QR.late') : []), ...(request?.link ? [{ key: 'BIND_QR.domain' }, { spell: request.link.domain }] : [])],
     stage: [
       medal(app), title(app), lines(app), notice(app),
       request?.link && h('dl', { class: 'facts plate' }, fact(words.t('BIND_QR.domain'), domain(request.link.domain), 'mono')),
@@ -299,7 +323,7 @@ function waiting(app) {
   const { words, docs, link } = app;
   const { session, cooldown } = docs;
   const keys = session.state === 'DONE' ? ['DONE.again', 'DONE.again.over'] : [`${session.state}.again`, `${session.state}.over`];
-  return plain(app, cooldown ? [countdown(link, cooldown.until, words.t(keys[0]), words.t(keys[1]))] : []);
+  return plain(app, cooldown ? [countdown(link, cooldown.until, ...keys.map((key) => words.t(key)))] : [], [], cooldown ? spokenLeft(app, cooldown.until, ...keys) : []);
 }
 
 function receipt(app) {
@@ -318,7 +342,7 @@ function receipt(app) {
   };
 }
 
-const goodbye = (app) => ({ shape: 'open', stage: [h('div', { class: 'welcome' }, medal(app), title(app), lines(app))], act: [] });
+const goodbye = (app) => ({ shape: 'open alone', stage: [h('div', { class: 'welcome' }, medal(app), title(app), lines(app))], act: [] });
 
 function outOfService(app) {
   const { health } = app.docs;
