@@ -80,7 +80,7 @@ func TestScreenSaysThatACodeIsWanted(t *testing.T) {
 	p := r.open()
 	req := p.toPage(r.engine)
 	r.engine.Move(req.ID, func(q *txn.Request) { q.Reason = txn.ReasonCodeWanted })
-	require.Eventually(t, func() bool { return p.session().Title == "BIND_QR.title.code_wanted" }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return p.session().Title == "BIND_QR.title.code_wanted" }, 30*time.Second, 10*time.Millisecond)
 	require.Equal(t, []string{"BIND_QR.body.code_wanted"}, p.session().Lines)
 }
 

@@ -93,5 +93,5 @@ func TestBusyCrowdIsFull(t *testing.T) {
 	for _, c := range conns {
 		_ = c.Close()
 	}
-	require.Eventually(t, func() bool { status, _ = ask(); return status == http.StatusOK }, 5*time.Second, 20*time.Millisecond)
+	require.Eventually(t, func() bool { status, _ = ask(); return status == http.StatusOK }, 30*time.Second, 20*time.Millisecond)
 }

@@ -70,12 +70,13 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// newRig serves on a real socket. Goodbye is short there.
+// newRig serves on a real socket. Goodbye is short there, and a hello may take as long as a busy machine needs.
 func newRig(t testing.TB, change func(*ui.Options)) *rig {
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	return rigOn(t, ln, new(net.Dialer).DialContext, func(o *ui.Options) {
 		o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 400 * time.Millisecond}
+		o.Timeouts.Hello = 20 * time.Second
 		if change != nil {
 			change(o)
 		}

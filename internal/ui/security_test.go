@@ -142,7 +142,7 @@ func TestNothingIsDoneWithoutOurOrigin(t *testing.T) {
 // A ticket that was used, or comes late, opens nothing, and nothing else than GET
 // uses one up.
 func TestTicketsAtTheDoor(t *testing.T) {
-	r := newRig(t, func(o *ui.Options) { o.TicketLife = 300 * time.Millisecond })
+	r := newRig(t, nil)
 	ticket, err := r.server.IssueTicket()
 	require.NoError(t, err)
 	res, _ := r.ask(http.MethodHead, "/?ticket="+ticket, "", nil)
@@ -152,9 +152,10 @@ func TestTicketsAtTheDoor(t *testing.T) {
 	res, _ = r.get("/?ticket="+ticket, "", nil)
 	require.Equal(t, http.StatusForbidden, res.StatusCode, "replayed")
 	require.Empty(t, res.Header.Get("Set-Cookie"))
+	r = newRig(t, func(o *ui.Options) { o.TicketLife = time.Millisecond })
 	late, err := r.server.IssueTicket()
 	require.NoError(t, err)
-	time.Sleep(400 * time.Millisecond)
+	time.Sleep(10 * time.Millisecond)
 	res, _ = r.get("/?ticket="+late, "", nil)
 	require.Equal(t, http.StatusForbidden, res.StatusCode, "late")
 }
@@ -163,7 +164,7 @@ func TestTicketsAtTheDoor(t *testing.T) {
 // not keep the real screen out.
 func TestIdleConnectionsKeepNobodyOut(t *testing.T) {
 	const crowd = 1000
-	r := newRig(t, nil)
+	r := newRig(t, func(o *ui.Options) { o.Timeouts.Hello = 4 * time.Second })
 	kiosk := r.open()
 	kiosk.at(ui.Attract)
 	memory := func() (n int64) {

@@ -99,11 +99,11 @@ function facts(app, ...more) {
   const { session, request } = app.docs;
   const { words } = app;
   const code = session.code && (request?.provider_code ? `${session.code} · ${request.provider_code}` : session.code);
-  const long = code?.length > 13; // would not stand beside another
+  const beside = (text, most) => (text?.length > most ? 'mono whole' : 'mono'); // what is longer would break in its column
   const list = [
     fact(words.t('show.number'), session.reference, 'mono number'),
-    fact(words.t('show.for'), request?.customer, 'mono'),
-    fact(words.t('show.code'), code, long ? 'mono whole' : 'mono'),
+    fact(words.t('show.for'), request?.customer, beside(request?.customer, 12)),
+    fact(words.t('show.code'), code, beside(code, 11)),
     ...more,
   ].flat().filter(Boolean);
   return list.length > 0 && h('dl', { class: 'facts ticket' }, list);
