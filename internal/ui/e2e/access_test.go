@@ -316,7 +316,7 @@ func TestSpeechTellsWhatIsOnlySeen(t *testing.T) {
 	t.Parallel()
 	k := newKiosk(t, browser(t), layouts[0], func(o *ui.Options) {
 		short(o)
-		o.Timeouts.Screens[ui.Home] = 5 * time.Second
+		o.Timeouts.Screens[ui.Home] = 10 * time.Second
 		o.Timeouts.StillThere = 2 * time.Minute
 	})
 	k.load()

@@ -73,7 +73,6 @@ func TestUnsure(t *testing.T) {
 			k := newKiosk(t, ctx, l, func(o *ui.Options) {
 				short(o)
 				o.Timeouts.Call = 4 * time.Second
-				o.Timeouts.Screens[ui.Unsure] = 5 * time.Minute // for the picture, also where a machine is busy
 			})
 			k.examine()
 			k.load()

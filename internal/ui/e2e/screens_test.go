@@ -93,9 +93,15 @@ func (k *kiosk) leave() {
 	k.wait("Indonesian after the wipe", `document.documentElement.lang === 'id'`)
 }
 
-// short makes the screens that end by themselves quick.
+// short makes the goodbye quick, and gives the screens that ask before they end the time that
+// a picture and axe take on a busy machine.
 func short(o *ui.Options) {
 	o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 300 * time.Millisecond}
+	for _, row := range ui.Screens() {
+		if row.Ask {
+			o.Timeouts.Screens[row.State] = 5 * time.Minute
+		}
+	}
 }
 
 func TestEveryScreen(t *testing.T) {
