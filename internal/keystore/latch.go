@@ -96,10 +96,11 @@ func likeFolder(f *os.File) {
 }
 
 func (l latch) failed(err error) error {
+	hint := "make its folder writable for gardu"
 	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
-		return configuration("wrong-PIN latch: %v; free space on its disk (the token's PIN is not tried without it)", err)
+		hint = "free space on its disk"
 	}
-	return configuration("wrong-PIN latch: %v; make its folder writable for gardu (the token's PIN is not tried without it)", err)
+	return &Error{Op: "use", Object: "the wrong-PIN latch", Err: fmt.Errorf("%w: %w", ErrConfiguration, err), Hint: hint + "; without it the token's PIN is not tried"}
 }
 
 // read returns nil when there is no record. A damaged one counts as a try
