@@ -41,9 +41,8 @@ type row struct {
 }
 
 // table is the standard's list of cases with their meaning: docs/providers.md,
-// "What an answer means". What is not in it is unknown. 403 00 (transaction
-// expired) is left out on purpose: the agreed reading counts it neither as a
-// definite no nor as not processed.
+// "What an answer means". What is not in it is unknown; so is 403 00, which the
+// agreed reading counts neither as a definite no nor as not processed.
 var table = []row{
 	{200, "00", "Successful", verdict{txn.HasSucceeded, "", actNone}, ""},
 	{202, "00", "Request In Progress", verdict{txn.WentPending, txn.ReasonInProgress, actNone}, ""},
@@ -58,6 +57,7 @@ var table = []row{
 	{401, "03", "Token Not Found (B2B)", verdict{txn.NotSent, txn.ReasonTokenInvalid, actToken}, ""},
 	{401, "04", "Customer Token Not Found", verdict{txn.WasRejected, txn.ReasonMisconfigured, actCustomer}, "Ask the provider whether this operation wants a customer token, and set customer_token accordingly."},
 
+	{403, "00", "Transaction Expired", verdict{txn.Unknown, txn.ReasonUnlisted, actNone}, "Ask the provider whether this request was processed: the standard lists the code and does not say."},
 	{403, "01", "Feature Not Allowed", verdict{txn.WasRejected, txn.ReasonNotAllowed, actNone}, "Ask the provider to open this feature for the bank's client id."},
 	{403, "02", "Exceeds Transaction Amount Limit", verdict{txn.WasRejected, txn.ReasonRefused, actNone}, ""},
 	{403, "03", "Suspected Fraud", verdict{txn.WasRejected, txn.ReasonRefused, actNone}, "The customer turns to the provider, which suspects misuse of the account."},

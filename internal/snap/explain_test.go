@@ -20,7 +20,7 @@ func TestExplain(t *testing.T) {
 			require.Equal(t, m, got)
 		}
 	}
-	for _, code := range []string{"", "4030900", "4990900", "OK", "40409081"} {
+	for _, code := range []string{"", "4030924", "4990900", "OK", "40409081"} {
 		_, ok := f.Explain(code)
 		require.False(t, ok, code)
 	}
