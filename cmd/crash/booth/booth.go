@@ -145,7 +145,7 @@ func run(ctx context.Context, cfg *Config, in io.Reader, o *outlet, log *slog.Lo
 	}
 	db, err := queue.Open(ctx, queue.Options{
 		Path: filepath.Join(cfg.State, "journal.db"), KeyDir: cfg.KeyDir, KEK: kek, PINKEK: pins,
-		Kiosk: 43, Reserve: 1 << 20, Log: log,
+		Kiosk: 43, Reserve: 512 << 10, Log: log, // so little that the file also grows
 		Stamp: func() []byte { return trail.Head().Stamp() },
 	})
 	if err != nil {
