@@ -276,16 +276,18 @@ func (r *cutRig) cutEverywhere(op txn.Operation, ended bool) {
 		r.linked(op)
 		p.arm(c)
 		q := r.until(r.ask(op).ID, tried)
-		// On a machine with other work the agent's time may be up before the proxy has
-		// come to the cut, or before its own handshake is over. The former is waited for,
-		// the latter is no trial.
-		if op != txn.FinpayBind && c.late() && p.untouched() && q.Attempts[0].Outcome == txn.NotSent {
-			p.mend()
-			r.until(q.ID, settled)
-			slow++
-			require.Less(t, slow, 100)
-			n--
-			continue
+		if op != txn.FinpayBind && c.late() {
+			// On a machine with other work the agent's time may be up before the exchange
+			// comes to the cut, and before its first byte leaves too: that is no trial.
+			began, met := p.wait()
+			if first := q.Attempts[0].Outcome; !began && first == txn.NotSent || !met && first == txn.Unknown {
+				p.mend()
+				r.until(q.ID, settled)
+				slow++
+				require.Less(t, slow, 100)
+				n--
+				continue
+			}
 		}
 		p.mend()
 		one := trial{c, sizes[c.at], q.ID, q.Attempts[0].Outcome}

@@ -118,9 +118,9 @@ func (p *cutProxy) dropLocked() {
 	}
 }
 
-// untouched waits for the first connection since arm to be over, and reports whether
-// no byte of a request came over it.
-func (p *cutProxy) untouched() bool {
+// wait waits for the first connection since arm to be over. It reports whether a byte
+// of a request came, and whether the exchange came to the cut.
+func (p *cutProxy) wait() (began, cut bool) {
 	p.mu.Lock()
 	over := p.over
 	p.mu.Unlock()
@@ -130,7 +130,7 @@ func (p *cutProxy) untouched() bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.began
+	return p.began, p.done
 }
 
 // size is how many bytes passed at a place since arm.
@@ -244,6 +244,7 @@ func (p *cutProxy) pass(from, to net.Conn, tr *tracker, agent, up net.Conn) {
 				continue
 			}
 			if at == inAnswer && p.silent() {
+				p.take(atSilence)
 				rest = rest[k:] // swallowed
 				continue
 			}
