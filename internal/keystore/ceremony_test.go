@@ -293,3 +293,66 @@ func TestCapabilities(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, all)
 }
+
+func TestKeysThatFailTheirFirstTestAreDestroyed(t *testing.T) {
+	for _, c := range []struct{ name, fault string }{
+		{"value readable", "always C_GetAttributeValue leak"},
+		{"cannot compute", "always C_SignInit return 0x60"},
+		{"computes nonsense", "always C_Sign flip 64"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			token := faults(t)
+			s := token.Open(t)
+			require.NoError(t, s.Ready(t.Context()))
+			token.order(t, c.fault)
+			_, err := s.Import(t.Context(), keystore.NewKey{Label: "k", Kind: keystore.KindHMAC}, secret.Clone([]byte("a secret of 18 byt")))
+			require.Error(t, err)
+			require.ErrorIs(t, err, keystore.ErrRefused)
+			require.ErrorContains(t, err, "destroyed again")
+			token.order(t, "")
+			all, err := s.List(t.Context())
+			require.NoError(t, err)
+			require.Empty(t, all)
+		})
+	}
+	t.Run("cannot be destroyed", func(t *testing.T) {
+		token := faults(t)
+		s := token.Open(t)
+		require.NoError(t, s.Ready(t.Context()))
+		token.order(t, "always C_SignInit return 0x68\nalways C_DestroyObject return 0x30")
+		_, err := s.Import(t.Context(), keystore.NewKey{Label: "k", Kind: keystore.KindHMAC}, secret.Clone([]byte("a secret of 18 byt")))
+		require.ErrorIs(t, err, keystore.ErrRefused)
+		require.ErrorContains(t, err, "may be left in the token")
+	})
+}
+
+// Some tokens refuse a template that denies a use.
+func TestRefusedTemplateIsTriedLeaner(t *testing.T) {
+	token := faults(t)
+	s := token.Open(t)
+	for kind, call := range map[keystore.Kind]string{
+		keystore.KindRSA2048: "C_GenerateKeyPair", keystore.KindHMAC: "C_GenerateKey",
+	} {
+		token.order(t, "once "+call+" return 0xD1")
+		info, err := s.Generate(t.Context(), keystore.NewKey{Label: call, Kind: kind})
+		require.NoError(t, err)
+		require.False(t, token.pending())
+		require.Equal(t, "yes", info.Attributes["CKA_SENSITIVE"])
+		require.Equal(t, "no", info.Attributes["CKA_EXTRACTABLE"])
+		token.order(t, "always "+call+" return 0xD1")
+		_, err = s.Generate(t.Context(), keystore.NewKey{Label: "none", Kind: kind})
+		require.ErrorIs(t, err, keystore.ErrUnsupported)
+		token.order(t, "")
+	}
+}
+
+func TestCeremoniesAreNeverRepeated(t *testing.T) {
+	token := faults(t)
+	s := token.Open(t)
+	require.NoError(t, s.Ready(t.Context()))
+	token.order(t, "always C_GenerateKey crash")
+	_, err := s.Generate(t.Context(), keystore.NewKey{Label: "k", Kind: keystore.KindHMAC})
+	require.ErrorIs(t, err, keystore.ErrWorkerLost)
+	require.ErrorContains(t, err, "whether it was done is not known")
+	require.Equal(t, 1, token.strikes(t, "C_GenerateKey"))
+}
