@@ -214,7 +214,7 @@ func (b *bench) rows() []row {
 		{name: "gardu check finds nothing wrong", do: b.check},
 		{name: "the five operations, each once at its platform", limit: 5 * time.Minute, do: b.operations},
 		{name: "operations.md: its commands run as they are written", do: b.firstLook},
-		{name: "systemd-analyze security: every unit at most 1.5", do: b.security},
+		{name: "systemd-analyze security: every unit of the agent at most 1.5", do: b.security},
 		{name: "restart under a probe", do: b.restart},
 		{name: "a PIN that waits for the link survives a restart of the agent", do: b.pinSurvives},
 		{name: "kill -9 under a probe: back by itself", do: b.killed},
@@ -245,6 +245,16 @@ func has(where, text string, parts ...string) error {
 	for _, p := range parts {
 		if !strings.Contains(text, p) {
 			return fmt.Errorf("%s does not say %q but:\n%s", where, p, strings.TrimSpace(text))
+		}
+	}
+	return nil
+}
+
+// lacks says with an error what a text has that it should not.
+func lacks(where, text string, parts ...string) error {
+	for _, p := range parts {
+		if strings.Contains(text, p) {
+			return fmt.Errorf("%s says %q:\n%s", where, p, strings.TrimSpace(text))
 		}
 	}
 	return nil

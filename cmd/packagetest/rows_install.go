@@ -299,24 +299,29 @@ func (b *bench) operations(ctx context.Context) (string, error) {
 var exposure = regexp.MustCompile(`Overall exposure level for (\S+): ([0-9.]+)`)
 
 func (b *bench) security(ctx context.Context) (string, error) {
+	return b.exposed(ctx, 1.5, "gardu", "gardu-fetch", "gardu-update", "gardu-rollback")
+}
+
+// exposed says what systemd-analyze makes of services, of which none may be above most.
+func (b *bench) exposed(ctx context.Context, most float64, services ...string) (string, error) {
 	var all []string
-	for _, unit := range []string{"gardu.service", "gardu-fetch.service", "gardu-update.service", "gardu-rollback.service"} {
-		out, err := b.c.in(ctx, "systemd-analyze", "security", "--no-pager", unit)
+	for _, name := range services {
+		out, err := b.c.in(ctx, "systemd-analyze", "security", "--no-pager", name+".service")
 		if err != nil {
 			return "", err
 		}
 		m := exposure.FindStringSubmatch(out)
 		if m == nil {
-			return "", fmt.Errorf("no figure for %s in:\n%s", unit, out)
+			return "", fmt.Errorf("no figure for %s in:\n%s", name, out)
 		}
 		f, err := strconv.ParseFloat(m[2], 64)
 		if err != nil {
 			return "", err
 		}
-		if f > 1.5 {
-			return "", fmt.Errorf("%s is exposed %.1f:\n%s", unit, f, out)
+		if f > most {
+			return "", fmt.Errorf("%s is exposed %.1f:\n%s", name, f, out)
 		}
-		all = append(all, fmt.Sprintf("%s %.1f", strings.TrimSuffix(unit, ".service"), f))
+		all = append(all, fmt.Sprintf("%s %.1f", name, f))
 	}
 	return strings.Join(all, ", "), nil
 }
@@ -431,8 +436,15 @@ func (b *bench) tokenGone(ctx context.Context) (string, error) {
 	}
 	err = b.health(ctx, time.Minute, `"out_of_service"`)
 	status, serr := b.c.in(ctx, "systemctl", "show", "gardu.service", "-p", "StatusText", "-p", "ActiveState")
+	wrong, lerr := b.c.in(ctx, "journalctl", "-q", "--no-pager", "-u", "gardu", "-p", "err", "-n", "20", "-o", "cat") // as operations.md says
 	_, merr := b.c.sh(ctx, "mv "+tokens+".gone "+tokens)
-	if err := errors.Join(err, serr, merr); err != nil {
+	if err := errors.Join(err, serr, lerr, merr); err != nil {
+		return "", err
+	}
+	if err := has("journalctl -p err", wrong, `"level":"ERROR"`, "token"); err != nil {
+		return "", err
+	}
+	if err := lacks("journalctl -p err", wrong, `"level":"INFO"`); err != nil {
 		return "", err
 	}
 	if err := has("systemctl show", status, "StatusText=out of service: token_", "ActiveState=active"); err != nil {

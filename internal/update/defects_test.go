@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -152,9 +153,12 @@ func TestDefectTheProvisionedRootIsTakenForTheNewest(t *testing.T) {
 func TestDefectNoTimeoutAndNoContext(t *testing.T) {
 	p := newPublisher(t)
 	k := p.trust()
-	release := make(chan struct{})
+	release, asked := make(chan struct{}), make(chan struct{}, 10)
+	let := sync.OnceFunc(func() { close(release) })
+	t.Cleanup(let) // or the server would wait for go-tuf
 	p.setSpoil(func(_ http.ResponseWriter, r *http.Request) bool {
 		if strings.HasSuffix(r.URL.Path, "timestamp.json") {
+			asked <- struct{}{}
 			select {
 			case <-release:
 			case <-r.Context().Done():
@@ -165,18 +169,21 @@ func TestDefectNoTimeoutAndNoContext(t *testing.T) {
 	})
 	stock := make(chan error, 1)
 	go func() { stock <- p.stockRefresh(k) }()
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
+	<-asked
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() { <-asked; cancel() }()
 	_, err := k.Refresh(ctx, p.source())
 	require.ErrorIs(t, err, update.ErrNetwork, "ours ends with its context")
+	require.ErrorIs(t, err, context.Canceled, "and not by another timeout")
 	_, err = k.Refresh(t.Context(), p.source().WithStall(50*time.Millisecond))
 	require.ErrorIs(t, err, update.ErrNetwork, "and without one after a while")
+	require.ErrorContains(t, err, "nothing came for too long")
 	select {
 	case err := <-stock:
 		t.Fatalf("go-tuf's updater has a timeout now: %v", err)
 	case <-time.After(500 * time.Millisecond):
 	}
-	close(release)
+	let()
 	<-stock
 }
 
