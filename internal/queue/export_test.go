@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"context"
 	"io"
 	"time"
 
@@ -71,4 +72,9 @@ func (db *DB) Waiting() int {
 	db.line.mu.Lock()
 	defer db.line.mu.Unlock()
 	return len(db.line.waiting)
+}
+
+// AfterCommit has fn run in the turn of whoever writes, after a commit.
+func (db *DB) AfterCommit(ctx context.Context, fn func()) error {
+	return db.line.do(ctx, &op{apply: func(*batch) error { return nil }, settle: func(bool) { fn() }})
 }

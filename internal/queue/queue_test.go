@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -230,6 +231,27 @@ func TestWhoComesWhileACallerWritesIsServed(t *testing.T) {
 	require.NoError(t, <-answers)
 	require.NoError(t, <-answers)
 	require.Equal(t, int64(2), commits.Load())
+}
+
+// TestPanicOfACallerThatWritesEndsTheProcess although that caller recovers, as a web
+// server does for its handlers: the journal would stand still for ever.
+func TestPanicOfACallerThatWritesEndsTheProcess(t *testing.T) {
+	const env = "GARDU_QUEUE_PANIC"
+	if dir := os.Getenv(env); dir != "" {
+		db, err := queue.Open(t.Context(), optionsIn(t, dir).WithIdle(time.Hour))
+		require.NoError(t, err)
+		defer func() { _ = recover() }()
+		_ = db.AfterCommit(t.Context(), func() { panic("the turn of a caller") })
+		return
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^"+t.Name()+"$") //nolint:gosec // this program
+	cmd.Env = append(os.Environ(), env+"="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	require.ErrorAs(t, err, &exit, "%s", out)
+	require.Equal(t, 2, exit.ExitCode(), "%s", out)
+	require.Contains(t, string(out), "panic: the turn of a caller")
+	require.Contains(t, string(out), "queue.(*writer).lead")
 }
 
 // TestTurnsChangeHands is for the race detector: callers lead, follow and leave work

@@ -118,6 +118,11 @@ func (w *writer) lead(answered func() bool) {
 	if !w.turn.TryLock() {
 		return
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			crash(v)
+		}
+	}()
 	for !answered() {
 		ops, _ := w.db.line.take(maxBatch)
 		if len(ops) == 0 {
@@ -129,6 +134,14 @@ func (w *writer) lead(answered func() bool) {
 		w.db.line.ring() // which is the writer's own goroutine's to do
 	}
 	w.letGo()
+}
+
+// crash ends the process for a panic, as it would end for one in the writer's own
+// goroutine: who recovers those of callers, as a web server does, would leave the
+// turn taken for ever, and nobody would know why nothing is stored any more.
+func crash(v any) {
+	go panic(fmt.Sprint(v, "\n", string(debug.Stack())))
+	select {}
 }
 
 // idle does what waits for nobody.
