@@ -77,6 +77,44 @@ func TestTheSampleNamesEveryKey(t *testing.T) {
 	}
 }
 
+// TestTheSampleHasATableForEveryProvider: a key of one provider is not shown by
+// another's of the same name, unless the table says so ("The other keys of [x]").
+func TestTheSampleHasATableForEveryProvider(t *testing.T) {
+	b, err := os.ReadFile(sample)
+	require.NoError(t, err)
+	head := regexp.MustCompile(`(?m)^(?:# )?\[\[?([a-z_.]+)\]\]?$`)
+	at, names := head.FindAllStringIndex(string(b), -1), head.FindAllStringSubmatch(string(b), -1)
+	section := map[string]string{}
+	for i := range at {
+		end := len(b)
+		if i+1 < len(at) {
+			end = at[i+1][0]
+		}
+		section[names[i][1]] += string(b[at[i][1]:end])
+	}
+	for _, r := range registry {
+		text, there := section[r.name]
+		require.True(t, there, "packaging/gardu.toml has no table [%s]", r.name)
+		if m := regexp.MustCompile(`The other keys of \[([a-z_]+)\]`).FindStringSubmatch(text); m != nil {
+			text += section[m[1]]
+		}
+		var walk func(rt reflect.Type)
+		walk = func(rt reflect.Type) {
+			for i := range rt.NumField() {
+				f := rt.Field(i)
+				tag := f.Tag.Get("toml")
+				switch {
+				case f.Anonymous:
+					walk(f.Type)
+				case tag != "" && tag != "-" && tag != "tls": // whose keys are the same for all
+					require.Regexp(t, `(?m)^(?:# )?`+regexp.QuoteMeta(tag)+` = `, text, "packaging/gardu.toml, [%s], does not show %q", r.name, tag)
+				}
+			}
+		}
+		walk(reflect.TypeOf(r.table()).Elem())
+	}
+}
+
 func TestWrongSettingsNameFileLineAndKey(t *testing.T) {
 	b, err := os.ReadFile(sample)
 	require.NoError(t, err)
