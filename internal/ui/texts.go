@@ -5,7 +5,7 @@ var commonTexts = Texts{
 	"do.lang":         {"English", "Bahasa Indonesia"}, // names the language it switches to
 	"do.back":         {"Kembali", "Back"},
 	"do.stop":         {"Batal", "Stop"},
-	"do.edit":         {"Ubah data", "Change it"},
+	"do.edit":         {"Ubah data", "Edit"},
 	"do.finish":       {"Selesai", "Finish"},
 	"do.receipt":      {"Bukti QR", "QR receipt"},
 	"do.stay":         {"Ya, saya masih di sini", "Yes, I am still here"},

@@ -17,7 +17,7 @@
     if (e.scrollWidth > e.clientWidth + 1 && e.clientWidth > 0) out.push('clipped sideways: ' + name(e));
     if (e.matches('button, .stage, .act, .field, .banner, .overlay-box') && e.scrollHeight > e.clientHeight + 2) out.push(`clipped below: ${name(e)} ${e.scrollHeight}>${e.clientHeight}`);
   }
-  for (const e of all('.ticket:not(.big) .mono dd')) {
+  for (const e of all('.ticket:not(.big) .mono dd, .tool span, .way span')) {
     const r = document.createRange();
     r.selectNodeContents(e);
     if (new Set([...r.getClientRects()].map((b) => Math.round(b.top))).size > 1) out.push('breaks in the middle: ' + name(e));
