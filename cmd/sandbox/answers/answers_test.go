@@ -257,7 +257,7 @@ func playAll(t *testing.T, rows []row, pl plan, play func(*booth, context.Contex
 		b := newBooth(t, pl)
 		all.Go(func() {
 			for i := n; i < len(rows); i += booths {
-				ctx, cancel := context.WithTimeout(t.Context(), patience)
+				ctx, cancel := context.WithTimeout(t.Context(), 2*patience) // several screens
 				got, err := play(b, ctx, rows[i])
 				cancel()
 				if err != nil {

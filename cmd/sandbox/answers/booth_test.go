@@ -341,10 +341,8 @@ func newBooth(t *testing.T, pl plan) *booth {
 		Listener: ln, Brand: "Bank Uji", PxPerMM: 4, Log: log, Staff: uitest.Staff{Code: staffCode, ID: "staff-7"},
 		// Nothing here is cut off for being slow: the machine may be.
 		Timeouts: ui.Timeouts{
-			Screens: map[ui.State]time.Duration{
-				ui.Goodbye: 10 * time.Millisecond, ui.Submit: patience, ui.Working: patience, ui.Pending: patience,
-			},
-			Hello: patience, Pong: patience, Write: patience, Call: patience, ScreenLost: patience,
+			Screens: screenLimits(),
+			Hello:   patience, Pong: patience, Write: patience, Call: patience, ScreenLost: patience,
 		},
 	})
 	require.NoError(t, err)
@@ -395,6 +393,18 @@ func newBooth(t *testing.T, pl plan) *booth {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.page.ws.Close() })
 	return b
+}
+
+// screenLimits leave every screen that a test looks at, or acts on, where it is.
+func screenLimits() map[ui.State]time.Duration {
+	limits := map[ui.State]time.Duration{ui.Goodbye: 10 * time.Millisecond}
+	for _, s := range []ui.State{
+		ui.Home, ui.Consent, ui.Ident, ui.Verify, ui.PIN, ui.PINAgain, ui.Review, ui.OfferQueue, ui.Submit, ui.Working,
+		ui.Queued, ui.Pending, ui.BindQR, ui.OTP, ui.OTPBad, ui.OTPExpired, ui.OTPLocked, ui.Done, ui.Fail, ui.Expired, ui.Cancelled, ui.Unresolved,
+	} {
+		limits[s] = patience
+	}
+	return limits
 }
 
 func (b *booth) note(r *txn.Request) {
