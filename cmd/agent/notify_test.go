@@ -86,7 +86,7 @@ func (b *booth) hear(text string) {
 	b.t.Helper()
 	buf := make([]byte, 4096)
 	var heard []string
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
 		require.NoError(b.t, b.notify.SetReadDeadline(end))
 		n, err := b.notify.Read(buf)
 		if err != nil {

@@ -12,12 +12,14 @@ import (
 	"encoding/pem"
 	"fmt"
 	"io"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -148,13 +150,26 @@ func sampleToken(t *testing.T) string {
 	return `{"token":"` + base64.StdEncoding.EncodeToString(out) + `"}`
 }
 
+// lastPort counts through the ports of freePort, from a place of each process's own.
+var lastPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(mathrand.Int64N(1 << 32)) //nolint:gosec // G404: no secret
+	return &n
+}()
+
+// freePort finds a port below those that the kernel gives out by itself, which nobody
+// else gets before, or between two of, the agents that listen there.
 func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // closed at once
-	if err != nil {
-		return "", err
+	var last error
+	for range 1000 {
+		port := int(20_000 + lastPort.Add(1)%12_000)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port))) //nolint:noctx // closed at once
+		if err == nil {
+			return l.Addr().String(), l.Close()
+		}
+		last = err
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String(), nil
+	return "", last
 }
 
 // waitHealthz waits until /healthz says a text: healthz TEXT [ADDRESS].
@@ -167,7 +182,7 @@ func waitHealthz(ts *testscript.TestScript, neg bool, args []string) {
 		addr = args[1]
 	}
 	last := ""
-	for end := time.Now().Add(20 * time.Second); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		r, err := http.Get("http://" + addr + "/healthz") //nolint:noctx,gosec // a test's own loopback server
 		if err != nil {
 			last = err.Error()

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"io"
+	"math/rand/v2"
 	"net"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -57,7 +59,7 @@ type cutProxy struct {
 }
 
 func newCutProxy(t *testing.T, to string, ending, trust *tls.Config) *cutProxy {
-	p := &cutProxy{t: t, to: to, ending: ending, trust: trust, sizes: map[where]int{}, open: map[net.Conn]bool{}, addr: "127.0.0.1:0"}
+	p := &cutProxy{t: t, to: to, ending: ending, trust: trust, sizes: map[where]int{}, open: map[net.Conn]bool{}, addr: ownPort(t)}
 	p.listen()
 	t.Cleanup(func() {
 		p.mu.Lock()
@@ -67,6 +69,21 @@ func newCutProxy(t *testing.T, to string, ending, trust *tls.Config) *cutProxy {
 		p.work.Wait()
 	})
 	return p
+}
+
+// ownPort is a port below those that the kernel gives out by itself, so that nobody
+// gets it while the proxy refuses.
+func ownPort(t *testing.T) string {
+	t.Helper()
+	for range 1000 {
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000))) //nolint:gosec // G404: no secret
+		if ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", addr); err == nil {
+			require.NoError(t, ln.Close())
+			return addr
+		}
+	}
+	require.Fail(t, "there is no free port")
+	return ""
 }
 
 func (p *cutProxy) listen() {

@@ -15,10 +15,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	mathrand "math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -287,8 +289,11 @@ func (s *Stage) Gardu(ctx context.Context, in string, args ...string) ([]byte, e
 	return out, nil
 }
 
-// freePorts finds loopback ports that nobody has.
+// freePorts finds loopback ports that nobody has. They lie below those that the
+// kernel gives out by itself (from 32768 on), so that nobody gets one while what
+// listens there is down.
 func freePorts(ctx context.Context, n int) ([]string, error) {
+	const first, count, tries = 20_000, 12_000, 1000
 	var ls []net.Listener
 	defer func() {
 		for _, l := range ls {
@@ -296,15 +301,20 @@ func freePorts(ctx context.Context, n int) ([]string, error) {
 		}
 	}()
 	var out []string
-	for range n {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	var last error
+	for range tries {
+		port := first + mathrand.IntN(count) //nolint:gosec // G404: no secret
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			last = err
+			continue
 		}
 		ls = append(ls, l)
-		out = append(out, l.Addr().String())
+		if out = append(out, l.Addr().String()); len(out) == n {
+			return out, nil
+		}
 	}
-	return out, nil
+	return nil, fmt.Errorf("find a free port: %w", last)
 }
 
 func randomHex(n int) string {
