@@ -2,6 +2,7 @@ package audit_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -64,15 +65,17 @@ func open(t testing.TB, path string) *audit.Trail {
 	return tr
 }
 
-// written leaves a closed record of n lines and returns its path and last head.
+// written leaves a closed record of n lines and returns its path and last head. No two
+// records have a line in common, though they be written in one millisecond.
 func written(t testing.TB, n int) (string, audit.Head) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "audit.log")
 	tr := open(t, path)
+	own := rand.Text()
 	for i := range n {
 		_, err := tr.Append(t.Context(), audit.Entry{
 			Act: "attempt.end", Object: fmt.Sprintf("request-%d", i), Result: "succeeded", Who: "agent",
-			Attrs: map[string]string{"code": "2000000", "external_id": strconv.Itoa(i)},
+			Attrs: map[string]string{"code": "2000000", "external_id": strconv.Itoa(i), "record": own},
 		})
 		require.NoError(t, err)
 	}
