@@ -105,7 +105,7 @@ func (b *bench) submit(t *testing.T, fields map[string]string) (txn.Answer, stri
 	ref := txn.Identity{Kiosk: 17, Salt: 12345}.ShortReference(uint64(b.serial))
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
-	go b.giveUpWhatHangs(ctx, giveUp)
+	go b.platform.WhenHanging(ctx, giveUp)
 	a := b.provider.Submit(ctx, txn.Call{
 		Request: &txn.Request{Operation: txn.PrepaidResetPIN, Fields: fields, Reference: ref, Step: 1},
 		Attempt: txn.Attempt{Step: 1, Serial: uint64(b.serial), Began: time.Now()},
@@ -114,22 +114,6 @@ func (b *bench) submit(t *testing.T, fields map[string]string) (txn.Answer, stri
 	require.NotContains(t, b.logged.String(), pin)
 	require.NotContains(t, fmt.Sprintf("%+v", a), pin)
 	return a, ref
-}
-
-// giveUpWhatHangs ends a call as soon as the platform lets it hang.
-func (b *bench) giveUpWhatHangs(ctx context.Context, giveUp func()) {
-	for {
-		for _, e := range b.platform.Ledger(upstream.LedgerFilter{}) {
-			if e.Fault == string(upstream.KindHang) {
-				giveUp()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
 }
 
 func (b *bench) requireOneReset(t *testing.T, ref string) {

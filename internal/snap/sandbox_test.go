@@ -123,28 +123,12 @@ func (b *bench) request(op txn.Operation, who string) *txn.Request {
 	return r
 }
 
-// giveUpWhatHangs ends a call as soon as the platform lets it hang.
-func (b *bench) giveUpWhatHangs(ctx context.Context, giveUp func()) {
-	for {
-		for _, e := range b.Ledger(upstream.LedgerFilter{}) {
-			if e.Fault == string(upstream.KindHang) {
-				giveUp()
-			}
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
 // submit makes one attempt the way the engine does, and records its outcome.
 func (b *bench) submit(t *testing.T, r *txn.Request, otp string) txn.Answer {
 	t.Helper()
 	ctx, giveUp := context.WithCancel(t.Context())
 	defer giveUp()
-	go b.giveUpWhatHangs(ctx, giveUp)
+	go b.WhenHanging(ctx, giveUp)
 	serial := b.serial.Add(1)
 	at := txn.Attempt{Step: r.Step, Serial: serial, ExternalID: txn.Identity{Kiosk: 12, Salt: 3456}.ExternalID(serial), Began: time.Now()}
 	r.Attempts = append(r.Attempts, at)

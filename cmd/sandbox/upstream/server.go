@@ -353,6 +353,24 @@ func (s *Server) Ledger(which LedgerFilter) []Exchange {
 	})
 }
 
+// WhenHanging calls f as soon as an exchange that is remembered hangs, and returns then
+// or when ctx ends: a client's patience without a clock.
+func (s *Server) WhenHanging(ctx context.Context, f func()) {
+	for {
+		for _, e := range s.Ledger(LedgerFilter{}) {
+			if e.Fault == string(KindHang) {
+				f()
+				return
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+}
+
 // Effects copies the effects, in the order of their first occurrence.
 func (s *Server) Effects() []Effect { return s.ledger.effectList() }
 
