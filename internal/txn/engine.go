@@ -103,6 +103,8 @@ type Engine struct {
 	nudge map[string]chan struct{} // a link should be looked at now
 	work  sync.WaitGroup           // calls under way, and callers who write
 
+	telling sync.Mutex // of a link, one at a time; taken before mu
+
 	mu         sync.Mutex // guards what follows
 	ix         index
 	lines      map[string]*line

@@ -204,7 +204,9 @@ func (e *Engine) unheard(name string) bool {
 	return l != nil && l.keeper != nil && l.prober != nil && !l.Known
 }
 
-// linkChanged tells everybody, and wakes what waited for the link.
+// linkChanged tells everybody, and wakes what waited for the link. Two changes at
+// once are told one after the other, and each tells how the link stands by then: the
+// last word is never an older one.
 func (e *Engine) linkChanged(l Link, err error) {
 	if l.Up {
 		e.log.Info("provider link is up", "provider", l.Provider)
@@ -216,7 +218,12 @@ func (e *Engine) linkChanged(l Link, err error) {
 		e.log.Warn("provider link is down", attrs...)
 	}
 	if e.onLink != nil {
-		e.onLink(l)
+		e.telling.Lock()
+		e.mu.Lock()
+		now := e.shown(e.lines[l.Provider].Link)
+		e.mu.Unlock()
+		e.onLink(now)
+		e.telling.Unlock()
 	}
 	if l.Up {
 		e.wakeProvider(l.Provider)

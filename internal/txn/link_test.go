@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -311,4 +312,40 @@ func TestAProbesReasonIsShown(t *testing.T) {
 		require.Equal(t, txn.ReasonLinkUntrusted, b.engine.Links()[0].Reason)
 		require.True(t, b.engine.Links()[0].Held)
 	})
+}
+
+// Two changes of a link come from two places. Whoever was slow in telling the first
+// may not leave a listener with it.
+func TestTheLastWordOnALinkIsTheNewest(t *testing.T) {
+	var mu sync.Mutex
+	var told []bool
+	telling, release := make(chan struct{}), make(chan struct{})
+	b := newBench(t, func(b *bench) {
+		b.opts.Timing.RetryBase = 10 * time.Millisecond
+		b.opts.OnLink = func(l txn.Link) {
+			if !l.Up {
+				close(telling)
+				<-release
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			told = append(told, l.Up)
+		}
+		var calls atomic.Int32
+		b.platform.submit = func(context.Context, txn.Call) txn.Answer {
+			if calls.Add(1) > 1 {
+				return ok()
+			}
+			return txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonLinkDown}
+		}
+	})
+	up := func() bool { return b.engine.Links()[0].Up }
+	require.Eventually(t, up, time.Minute, time.Millisecond)
+	b.ask(txn.FinpayResetPIN, "k", alice)
+	<-telling
+	require.Eventually(t, up, time.Minute, time.Millisecond) // a probe found it up again meanwhile
+	close(release)
+	b.halt()
+	require.NotEmpty(t, told)
+	require.True(t, told[len(told)-1])
 }
