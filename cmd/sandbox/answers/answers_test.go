@@ -191,10 +191,11 @@ func (b *booth) follow(ctx context.Context, r row, who string, first *showing) (
 	return nil, nil
 }
 
+// linkUp waits until a request is not offered to wait.
 func (b *booth) linkUp(ctx context.Context, provider string) error {
 	for {
 		for _, l := range b.engine.Links() {
-			if l.Provider == provider && (l.Up || !l.Known) {
+			if l.Provider == provider && (l.Up && b.heard(provider) || !l.Known) {
 				return nil
 			}
 		}

@@ -167,6 +167,7 @@ type booth struct {
 	mu     sync.Mutex
 	latest map[string]*txn.Request // by id
 	begun  []string                // ids in the order of acceptance
+	links  map[string]bool         // whether the screen heard last of a link that it is up
 }
 
 // gate holds back what ends a screen: the engine's looks at the links, or what became
@@ -227,6 +228,23 @@ func (p gatedNetzme) Probe(ctx context.Context) error {
 	return errors.Join(p.looks.pass(ctx), p.Netzme.Probe(ctx))
 }
 
+// told is the engine as the screen may see it: by a read, too, it learns only what
+// went through the gates.
+type told struct {
+	*txn.Engine
+	by *booth
+}
+
+func (e told) Get(ctx context.Context, id string) (*txn.Request, error) {
+	e.by.mu.Lock()
+	r := e.by.latest[id]
+	e.by.mu.Unlock()
+	if r != nil {
+		return r.Clone(), nil
+	}
+	return e.Engine.Get(ctx, id)
+}
+
 // plan is what a test changes of a booth.
 type plan struct {
 	sandbox func(*upstream.Config)
@@ -239,7 +257,7 @@ type plan struct {
 
 func newBooth(t *testing.T, pl plan) *booth {
 	t.Helper()
-	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}, pin: canaryPIN}
+	b := &booth{log: &logs{}, latest: map[string]*txn.Request{}, links: map[string]bool{}, pin: canaryPIN}
 	if pl.retry == 0 {
 		pl.retry = 5 * time.Minute
 	}
@@ -357,10 +375,16 @@ func newBooth(t *testing.T, pl plan) *booth {
 			b.note(r)
 			screen.RequestChanged(r)
 		},
-		OnLink: screen.LinkChanged, Clock: b.clock(),
+		OnLink: func(l txn.Link) {
+			screen.LinkChanged(l)
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			b.links[l.Provider] = l.Up
+		},
+		Clock: b.clock(),
 	})
 	require.NoError(t, err)
-	screen.SetEngine(b.engine)
+	screen.SetEngine(told{b.engine, b})
 
 	var parts sync.WaitGroup
 	parts.Go(func() {
@@ -383,7 +407,7 @@ func newBooth(t *testing.T, pl plan) *booth {
 	// With every link known, the first request is not offered to wait.
 	require.Eventually(t, func() bool {
 		for _, l := range b.engine.Links() {
-			if l.Provider != prepaid.Name && !l.Up {
+			if l.Provider != prepaid.Name && (!l.Up || !b.heard(l.Provider)) {
 				return false
 			}
 		}
@@ -439,6 +463,13 @@ func (b *booth) doubted(id string) bool {
 	defer b.mu.Unlock()
 	r := b.latest[id]
 	return r != nil && (r.State == txn.InDoubt || r.State == txn.Pending && r.Await == "")
+}
+
+// heard reports whether the screen was told that a link is up.
+func (b *booth) heard(provider string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.links[provider]
 }
 
 // newest is the request that was accepted last.
