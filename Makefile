@@ -113,6 +113,10 @@ deps-e2e: deps ## Likewise, and a browser
 test: go deps deps-node ## Run every test with the race detector (PKG=, TESTFLAGS=)
 	CGO_ENABLED=1 $(GO) test -race -timeout 10m $(if $(CI),-count=1) $(TESTFLAGS) $(PKG)
 
+.PHONY: stress
+stress: go deps deps-node ## The tests in COPIES (3) at once, each stopped for moments: what chance decides fails (PKG=)
+	@tools/stress.sh '$(PKG)' '$(or $(COPIES),3)'
+
 # The first run compiles Go's library anew: some minutes.
 .PHONY: test-erasing
 test-erasing: go deps ## The way of a PIN in a program that erases stack and registers (GOEXPERIMENT=runtimesecret)
