@@ -108,8 +108,11 @@ func (ag *agent) keysVerb(verbs map[string]admin.Verb) map[string]admin.Verb {
 }
 
 // moveJournal wraps the journal's keys by the newest generation of its KEK, where
-// another one still wraps some.
+// another one still wraps some. One at a time: who comes while it is under way is told
+// when it is done, and not that there is nothing to do.
 func (ag *agent) moveJournal(ctx context.Context, db *queue.DB) error {
+	ag.moving.Lock()
+	defer ag.moving.Unlock()
 	to, err := ag.keks.main.Newest(ctx)
 	if err != nil {
 		return err
@@ -118,21 +121,16 @@ func (ag *agent) moveJournal(ctx context.Context, db *queue.DB) error {
 	if err != nil || len(now) == 1 && now[0] == to {
 		return err
 	}
-	ag.mu.Lock()
-	tried := ag.moved
-	ag.moved = to + " from " + strings.Join(now, ", ")
-	again := tried == ag.moved
-	ag.mu.Unlock()
-	if again {
+	move := to + " from " + strings.Join(now, ", ")
+	if move == ag.moved {
 		return nil // what is left does not open, and that was said
 	}
 	n, err := db.Rewrap(ctx)
 	if err != nil {
-		ag.mu.Lock()
 		ag.moved = ""
-		ag.mu.Unlock()
 		return fmt.Errorf("move the journal to %s: %w", to, err)
 	}
+	ag.moved = move
 	if n > 0 {
 		ag.log.Info("the journal moved to another generation of its key", "kek", to, "keys", n)
 	}

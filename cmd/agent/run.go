@@ -64,10 +64,12 @@ type agent struct {
 	offered  []txn.Offer
 	off      int // providers that could not be built
 
+	moving sync.Mutex // guards what follows, and is held while the journal moves
+	moved  string     // which move of the journal's keys was tried last
+
 	mu      sync.Mutex // guards what follows
 	engine  *txn.Engine
 	journal *queue.DB         // nil while it is not open
-	moved   string            // which move of the journal's keys was tried last
 	health  ui.Health         // as last said to the screen
 	shown   map[string]string // by link, the fingerprint of the key whose certificate it shows
 }
