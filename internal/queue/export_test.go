@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"bytes"
 	"context"
 	"io"
+	"testing"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -73,6 +75,24 @@ func (db *DB) Waiting() int {
 	defer db.line.mu.Unlock()
 	return len(db.line.waiting)
 }
+
+// GrantNames are those of all grants in the file, as it has them.
+func GrantNames(t testing.TB, db *DB) (names [][]byte) {
+	t.Helper()
+	err := db.peek(func(tx *bbolt.Tx) {
+		for c, k, _ := first(tx.Bucket(bucketGrants).Cursor()); k != nil; k, _ = c.Next() {
+			names = append(names, bytes.Clone(k))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return names
+}
+
+// EndGrants deletes those of names that are over, as the writer does with what it found
+// before.
+func (db *DB) EndGrants(ctx context.Context, names [][]byte) error { return db.endGrants(ctx, names) }
 
 // AfterCommit has fn run in the turn of whoever writes, after a commit.
 func (db *DB) AfterCommit(ctx context.Context, fn func()) error {

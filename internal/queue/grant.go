@@ -11,6 +11,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -309,7 +310,7 @@ func (w *writer) purgeGrants(ctx context.Context) {
 			return
 		}
 		for c, k, v := first(b.Cursor()); k != nil; k, v = c.Next() {
-			if until, ok := grantUntil(v); !ok || until <= now {
+			if grantOver(v, now) {
 				old = append(old, bytes.Clone(k))
 			}
 		}
@@ -319,12 +320,27 @@ func (w *writer) purgeGrants(ctx context.Context) {
 	}
 	// Beside the writer, which takes it from the line like everybody's.
 	w.makers.Go(func() {
-		if err := w.db.line.do(ctx, &op{apply: func(b *batch) error { return b.dropGrants(old) }}); err != nil && !errors.Is(err, ErrClosed) {
+		if err := w.db.endGrants(ctx, old); err != nil && !errors.Is(err, ErrClosed) {
 			w.db.opt.Log.Warn("grants that are over were not deleted", "error", err)
 			return
 		}
 		w.db.opt.Log.Info("grants that are over deleted", "count", len(old))
 	})
+}
+
+// endGrants deletes those of names that are still of no use: some customer may have
+// bound again since they were found so.
+func (db *DB) endGrants(ctx context.Context, names [][]byte) error {
+	return db.line.do(ctx, &op{apply: func(b *batch) error {
+		g, now := b.tx.Bucket(bucketGrants), time.Now().UnixMilli()
+		return b.dropGrants(slices.DeleteFunc(names, func(name []byte) bool { return g == nil || !grantOver(g.Get(name), now) }))
+	}})
+}
+
+// grantOver says of what is stored that it is of no use any more or cannot be read.
+func grantOver(raw []byte, now int64) bool {
+	until, ok := grantUntil(raw)
+	return !ok || until <= now
 }
 
 func first(c *bbolt.Cursor) (_ *bbolt.Cursor, k, v []byte) {
