@@ -35,11 +35,12 @@ func TestWhoAsksAtOnceIsNotTooLate(t *testing.T) {
 		<-told
 		return b, r.ID
 	}
-	down := txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonLinkDown}
+	// It is not sent again while the test acts on it.
+	unsent := txn.Answer{Outcome: txn.NotSent, Reason: txn.ReasonKeystore, RetryAfter: time.Minute}
 	otp := txn.Answer{Outcome: txn.WentPending, Reason: txn.ReasonOTPWanted, HTTPStatus: 200, Await: txn.AwaitOTP, AwaitFor: 5 * time.Minute}
 
 	synctest.Test(t, func(t *testing.T) {
-		b, id := slow(t, txn.FinpayResetPIN, down, time.Second)
+		b, id := slow(t, txn.FinpayResetPIN, unsent, time.Second)
 		defer b.halt()
 		got, err := b.engine.Cancel(t.Context(), id, txn.ReasonByCustomer)
 		require.NoError(t, err)
@@ -53,7 +54,7 @@ func TestWhoAsksAtOnceIsNotTooLate(t *testing.T) {
 		require.NoError(t, err)
 	})
 	synctest.Test(t, func(t *testing.T) {
-		b, id := slow(t, txn.FinpayResetPIN, down, time.Second)
+		b, id := slow(t, txn.FinpayResetPIN, unsent, time.Second)
 		defer b.halt()
 		got, err := b.engine.Withdraw(t.Context(), order(id))
 		require.NoError(t, err)
@@ -61,7 +62,7 @@ func TestWhoAsksAtOnceIsNotTooLate(t *testing.T) {
 	})
 	// Not for ever, and not for somebody who does not wait any more.
 	synctest.Test(t, func(t *testing.T) {
-		b, id := slow(t, txn.FinpayResetPIN, down, 10*time.Second)
+		b, id := slow(t, txn.FinpayResetPIN, unsent, 10*time.Second)
 		defer b.halt()
 		began := time.Now()
 		_, err := b.engine.Cancel(t.Context(), id, txn.ReasonByCustomer)

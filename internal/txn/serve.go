@@ -237,8 +237,8 @@ func (e *Engine) submit(ctx context.Context, en *entry, r *Request, of *Offer, s
 	ctx, cancel := context.WithTimeout(ctx, e.timing.Call)
 	a := of.Provider.Submit(ctx, Call{Request: r.Clone(), Attempt: *r.Last(), Secret: sec, NewExternalID: e.newExternalID})
 	cancel()
+	e.learn(of.Policy.Provider, a) // before the next call may take this one's place
 	e.called(en)
-	e.learn(of.Policy.Provider, a)
 	return a
 }
 

@@ -32,3 +32,24 @@ func TestUnderWay(t *testing.T) {
 		require.Zero(t, b.engine.UnderWay())
 	})
 }
+
+// Another call takes the place of one that is over only once it is known what that
+// one taught: a provider that asked to be left alone would be called once more.
+func TestACallsPlaceIsFreeOnceItsLinkIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var places []int
+		b := newBench(t, func(b *bench) {
+			b.platform.submit = func(context.Context, txn.Call) txn.Answer { return held() }
+			b.opts.OnLink = func(l txn.Link) {
+				if l.Held {
+					places = append(places, b.engine.UnderWay())
+				}
+			}
+		})
+		defer b.halt()
+		synctest.Wait() // the first look at the link is told
+		b.get(b.ask(txn.FinpayResetPIN, "k", alice).ID)
+		require.Equal(t, []int{1}, places)
+		require.Zero(t, b.engine.UnderWay())
+	})
+}
