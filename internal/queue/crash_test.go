@@ -230,11 +230,15 @@ func killOne(t *testing.T, dir string, a *acked) {
 	require.Equal(t, pid, locked.PID)
 	require.ErrorContains(t, err, fmt.Sprintf("is locked by another agent (pid %d)", pid))
 
-	timer := time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() }) //nolint:gosec // no secret
-	defer timer.Stop()
+	var timer *time.Timer
 	for s.Scan() { // each line is one write to a pipe, so none is cut off
 		a.line(t, s.Text())
+		if timer == nil { // it writes: now for a moment of its own
+			timer = time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { _ = cmd.Process.Kill() }) //nolint:gosec // no secret
+		}
 	}
+	require.NotNil(t, timer, "the child wrote nothing")
+	timer.Stop()
 	require.Error(t, cmd.Wait(), "it was killed")
 }
 
@@ -260,7 +264,7 @@ func TestFailedSyncIsAnsweredTruthfully(t *testing.T) {
 	pid, err := strconv.Atoi(strings.TrimPrefix(s.Text(), "open "))
 	require.NoError(t, err)
 	kill := func() { _ = unix.Kill(pid, unix.SIGKILL) }
-	defer time.AfterFunc(time.Minute, kill).Stop()
+	defer time.AfterFunc(3*patience, kill).Stop()
 	a, began := newAcked(), time.Now()
 	for s.Scan() {
 		a.line(t, s.Text())

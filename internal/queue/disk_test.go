@@ -138,7 +138,7 @@ func TestKeyThatCannotBeDestroyedIsTriedAgain(t *testing.T) {
 	back := filepath.Join(t.TempDir(), "back") // at once: in between there would be nothing left to destroy
 	require.NoError(t, os.WriteFile(back, []byte("the key"), 0o600))
 	require.NoError(t, unix.Renameat2(unix.AT_FDCWD, back, unix.AT_FDCWD, file, unix.RENAME_EXCHANGE))
-	require.Eventually(t, func() bool { return db.Stats().KeyFilesDoomed == 0 }, time.Minute, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return db.Stats().KeyFilesDoomed == 0 }, patience, 10*time.Millisecond)
 	require.NoFileExists(t, file)
 }
 

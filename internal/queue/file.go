@@ -70,7 +70,12 @@ func probe(path string) error {
 	if err != nil {
 		return fail(err, "the service user must be able to read and write it")
 	}
-	defer func() { _ = f.Close() }()
+	defer func() {
+		// A child that is being born has the file too, and would keep the lock until it
+		// executes: it is given back, and not only let go.
+		_ = unix.Flock(int(f.Fd()), unix.LOCK_UN)
+		_ = f.Close()
+	}()
 	for began := time.Now(); ; time.Sleep(lockRetry) {
 		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
 		if err == nil {

@@ -60,10 +60,10 @@ func TestOldKeyIsDestroyedWhileTheJournalIsClosed(t *testing.T) {
 	require.NoError(t, db.Add(t.Context(), r, pin("493817")))
 	d.failing.Store(1000)
 	require.Error(t, db.Add(t.Context(), request("0812000001"), nil))
-	require.Eventually(t, func() bool { return len(keyFiles(t, opt)) == 0 }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return len(keyFiles(t, opt)) == 0 }, patience, 10*time.Millisecond)
 	require.ErrorIs(t, db.Stats().Down, errDisk)
 	d.failing.Store(0)
-	require.Eventually(t, func() bool { return db.Stats().Down == nil }, 5*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return db.Stats().Down == nil }, patience, 10*time.Millisecond)
 	_, err := db.Secret(t.Context(), r)
 	require.ErrorIs(t, err, txn.ErrSecretLost)
 }

@@ -134,6 +134,15 @@ func open(t testing.TB, opt queue.Options) *queue.DB {
 
 func newID() string { return rand.Text() }
 
+// patience is how long something may take that happens at once on an idle machine.
+const patience = time.Minute
+
+// lined waits until n callers stand in the line, whom nobody has taken out of it yet.
+func lined(t *testing.T, db *queue.DB, n int) {
+	t.Helper()
+	require.Eventually(t, func() bool { return db.Waiting() == n }, patience, time.Millisecond)
+}
+
 func request(phone string) *txn.Request {
 	now := time.Date(2026, 5, 4, 9, 30, 0, 123456789, time.UTC)
 	return &txn.Request{
@@ -219,14 +228,14 @@ func TestWhoComesWhileACallerWritesIsServed(t *testing.T) {
 		}
 		return tx.Commit()
 	}))
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	answers := make(chan error, 2)
 	add := func() { answers <- db.Add(ctx, request("081234567890"), nil) }
 	go add()
 	<-held
 	go add()
-	require.Eventually(t, func() bool { return db.Waiting() == 1 }, time.Minute, time.Millisecond)
+	lined(t, db, 1)
 	close(goOn)
 	require.NoError(t, <-answers)
 	require.NoError(t, <-answers)

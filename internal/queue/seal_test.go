@@ -173,7 +173,7 @@ func TestCheckSeesAPageThatChangedUnderneath(t *testing.T) {
 	err := db.Check(t.Context())
 	writeOver(t, opt.Path, whole)
 	require.ErrorIs(t, err, queue.ErrDamaged)
-	require.Eventually(t, func() bool { return db.Check(t.Context()) == nil }, 5*time.Second, 50*time.Millisecond)
+	require.Eventually(t, func() bool { return db.Check(t.Context()) == nil }, patience, 50*time.Millisecond)
 	require.Equal(t, 50, count(t, db))
 }
 

@@ -180,7 +180,7 @@ func TestWitnessIsSyncedSoon(t *testing.T) {
 		now := mustRead(t, opt.Path+".witness")
 		return !bytes.Equal(now[:100], start[:100]) &&
 			!bytes.Equal(now[queue.SlotEvery:queue.SlotEvery+100], start[queue.SlotEvery:queue.SlotEvery+100])
-	}, 5*time.Second, time.Millisecond)
+	}, patience, time.Millisecond)
 }
 
 func TestBehindLastsUntilItIsAccepted(t *testing.T) {
