@@ -9,6 +9,7 @@ import (
 	"net"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -71,12 +72,20 @@ func newCutProxy(t *testing.T, to string, ending, trust *tls.Config) *cutProxy {
 	return p
 }
 
-// ownPort is a port below those that the kernel gives out by itself, so that nobody
-// gets it while the proxy refuses.
+// lastPort counts through the ports of ownPort, from a place of each process's own.
+var lastPort = func() *atomic.Int64 {
+	var n atomic.Int64
+	n.Store(rand.Int64N(1 << 32)) //nolint:gosec // G404: no secret
+	return &n
+}()
+
+// ownPort is a port below those that the kernel gives out by itself, and of those one
+// that no other package's test picks (see freePort in cmd/agent), so that nobody gets it
+// while the proxy refuses, and the proxy gets nobody's.
 func ownPort(t *testing.T) string {
 	t.Helper()
 	for range 1000 {
-		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(20_000+rand.IntN(12_000))) //nolint:gosec // G404: no secret
+		addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(int(24_000+lastPort.Add(1)%4_000)))
 		if ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", addr); err == nil {
 			require.NoError(t, ln.Close())
 			return addr

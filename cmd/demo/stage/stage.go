@@ -290,10 +290,10 @@ func (s *Stage) Gardu(ctx context.Context, in string, args ...string) ([]byte, e
 }
 
 // freePorts finds loopback ports that nobody has. They lie below those that the
-// kernel gives out by itself (from 32768 on), so that nobody gets one while what
-// listens there is down.
+// kernel gives out by itself (from 32768 on), and apart from those of the tests, so that
+// nobody gets one while what listens there is down.
 func freePorts(ctx context.Context, n int) ([]string, error) {
-	const first, count, tries = 20_000, 12_000, 1000
+	const first, count, tries = 28_000, 4_000, 1000
 	var ls []net.Listener
 	defer func() {
 		for _, l := range ls {
