@@ -136,19 +136,21 @@ func (u *Updater) takeBack(ctx context.Context, v, why string) error {
 
 // waitFor waits until an agent does what it must, and returns what it still lacks.
 func (u *Updater) waitFor(ctx context.Context, version string, before *Agent) (lack string) {
-	for began := time.Now(); time.Since(began) < u.o.Within && ctx.Err() == nil; {
+	for began := time.Now(); ; {
 		a, err := u.o.Host.Ask(ctx)
 		if err != nil {
 			lack = err.Error()
-		} else if lack = a.lacks(version, before); lack == "" {
-			return ""
+		} else {
+			lack = a.lacks(version, before)
+		}
+		if lack == "" || time.Since(began) >= u.o.Within || ctx.Err() != nil {
+			return lack
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(u.o.poll):
 		}
 	}
-	return lack
 }
 
 // ErrNoWayBack says that there is no other version to go to.
