@@ -13,8 +13,10 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -22,9 +24,9 @@ import (
 	"gardu/internal/update"
 )
 
-// startFetcher has a fetcher go to a repository and returns a Source that asks it, what
-// comes when the fetcher ends, and its socket.
-func startFetcher(t *testing.T, o update.SourceOptions, idle time.Duration) (*update.Source, <-chan error, string) {
+// startFetcher has a fetcher go to a repository and returns a Source that asks it, and
+// its socket. The fetcher ends with the test.
+func startFetcher(t *testing.T, o update.SourceOptions) (*update.Source, string) {
 	t.Helper()
 	network, err := update.NewSource(o)
 	require.NoError(t, err)
@@ -35,22 +37,18 @@ func startFetcher(t *testing.T, o update.SourceOptions, idle time.Duration) (*up
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		ended <- update.ServeFetches(ctx, l, network, idle)
-		close(done)
-	}()
+	go func() { ended <- update.ServeFetches(ctx, l, network, time.Hour) }()
 	o.Fetcher = socket
 	src, err := update.NewSource(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		src.Close()
 		stop()
-		<-done
+		<-ended
 		network.Close()
 		require.NoError(t, os.RemoveAll(dir))
 	})
-	return src, ended, socket
+	return src, socket
 }
 
 // TestAFetcherGoesInOurPlace: what comes over it is what the network gives, resumed
@@ -79,7 +77,7 @@ func TestAFetcherGoesInOurPlace(t *testing.T) {
 		}
 	}))
 	defer s.Close()
-	src, _, socket := startFetcher(t, update.SourceOptions{URL: s.URL + "/gardu/", Missing: []int{http.StatusForbidden}}, time.Minute)
+	src, socket := startFetcher(t, update.SourceOptions{URL: s.URL + "/gardu/", Missing: []int{http.StatusForbidden}})
 
 	var got []byte
 	for len(got) < len(file) {
@@ -143,9 +141,9 @@ func TestAFetcherSaysWhatIsWrong(t *testing.T) {
 	defer s.Close()
 	away := errors.New("the token is away; plug it in")
 	for _, fails := range []error{away, update.OfToken(away)} {
-		src, _, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/", Certificate: func(context.Context) (*tls.Certificate, error) {
+		src, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/", Certificate: func(context.Context) (*tls.Certificate, error) {
 			return nil, fails
-		}}, time.Minute)
+		}})
 		_, err := src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
 		require.ErrorIs(t, err, update.ErrCertificate)
 		require.NotErrorIs(t, err, update.ErrNetwork)
@@ -153,7 +151,7 @@ func TestAFetcherSaysWhatIsWrong(t *testing.T) {
 		require.EqualError(t, err, "this kiosk cannot identify itself to the update repository: the token is away; plug it in")
 	}
 
-	src, _, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/"}, time.Minute)
+	src, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/"})
 	_, err := src.Get(t.Context(), "metadata/timestamp.json", 1<<20)
 	require.ErrorIs(t, err, update.ErrNetwork)
 	require.ErrorContains(t, err, "certificate signed by unknown authority")
@@ -165,20 +163,67 @@ func TestAFetcherSaysWhatIsWrong(t *testing.T) {
 	require.ErrorContains(t, err, "systemctl status gardu-fetch.socket")
 }
 
+// pipes is a listener whose connections are in memory, for a test whose time is not the
+// machine's.
+type pipes struct {
+	conns chan net.Conn
+	once  sync.Once
+	ended chan struct{}
+}
+
+func (p *pipes) Accept() (net.Conn, error) {
+	select {
+	case c := <-p.conns:
+		return c, nil
+	case <-p.ended:
+		return nil, net.ErrClosed
+	}
+}
+
+func (p *pipes) Close() error   { p.once.Do(func() { close(p.ended) }); return nil }
+func (p *pipes) Addr() net.Addr { return &net.UnixAddr{Name: "pipes", Net: "unix"} }
+
+func (p *pipes) dial(context.Context, string, string) (net.Conn, error) {
+	ours, theirs := net.Pipe()
+	select {
+	case p.conns <- theirs:
+		return ours, nil
+	case <-p.ended:
+		return nil, net.ErrClosed
+	}
+}
+
 // A fetcher holds the token open, and ends when nobody asks.
 func TestAFetcherEndsWhenNobodyAsks(t *testing.T) {
-	s := httptest.NewServer(http.NotFoundHandler())
-	defer s.Close()
-	src, ended, _ := startFetcher(t, update.SourceOptions{URL: s.URL + "/"}, 1500*time.Millisecond)
-	for range 5 {
-		_, err := src.Get(t.Context(), "x", 1)
-		require.ErrorIs(t, err, update.ErrMissing)
-		time.Sleep(400 * time.Millisecond)
-	}
-	select {
-	case err := <-ended:
+	folder := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "file"), []byte("0123456789"), 0o600))
+	synctest.Test(t, func(t *testing.T) {
+		const idle = time.Minute
+		network, err := update.NewSource(update.SourceOptions{URL: "file://" + folder})
 		require.NoError(t, err)
-	case <-time.After(10 * time.Second):
-		require.Fail(t, "it goes on")
-	}
+		l := &pipes{conns: make(chan net.Conn), ended: make(chan struct{})}
+		ended := make(chan error, 1)
+		go func() { ended <- update.ServeFetches(t.Context(), l, network, idle) }()
+		transport := &http.Transport{DialContext: l.dial}
+		defer transport.CloseIdleConnections()
+		for range 5 {
+			q, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://fetcher/file", http.NoBody)
+			require.NoError(t, err)
+			a, err := (&http.Client{Transport: transport}).Do(q)
+			require.NoError(t, err)
+			b, err := io.ReadAll(a.Body)
+			require.NoError(t, err)
+			require.Equal(t, "0123456789", string(b))
+			require.NoError(t, a.Body.Close())
+			time.Sleep(idle - time.Second)
+		}
+		select {
+		case <-ended:
+			require.Fail(t, "it has ended too early")
+		default:
+		}
+		asked := time.Now().Add(time.Second - idle) // for the last time
+		require.NoError(t, <-ended)
+		require.InDelta(t, idle, time.Since(asked), float64(time.Second))
+	})
 }

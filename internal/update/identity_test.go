@@ -129,7 +129,7 @@ func TestARepositoryThatAsksWhoWeAre(t *testing.T) {
 						require.FileExists(t, kept, "who does not get in loses nothing")
 
 						// Who goes there in our place says the same.
-						over, _, _ := startFetcher(t, o, time.Minute)
+						over, _ := startFetcher(t, o)
 						_, told := (&update.Trust{Dir: dir, RootFile: root}).Refresh(t.Context(), over)
 						require.ErrorContains(t, told, tt.says)
 						for _, kind := range []error{update.ErrCertificate, update.ErrToken, update.ErrNetwork} {
