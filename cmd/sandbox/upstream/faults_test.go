@@ -280,12 +280,13 @@ func TestALateEffectComesAfterTheClientHasLeft(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		t.Cleanup(cancel)
 		r := w.finpay(token, pathReset, resetBody(ref, phone))
+		before := w.last().Seq
 		ended := make(chan error, 1)
 		go func() {
 			_, err := w.doWith(ctx, w.http, r)
 			ended <- err
 		}()
-		require.Eventually(t, func() bool { return w.last().Fault == "slow" }, patience, time.Millisecond)
+		require.Eventually(t, func() bool { e := w.last(); return e.Seq > before && e.Fault == "slow" }, patience, time.Millisecond)
 		cancel()
 		err := <-ended
 		early := w.EffectCount("finpay.reset_pin", ref) == 0
@@ -424,7 +425,7 @@ func TestClockSkew(t *testing.T) {
 	w.clean()
 	date, err := http.ParseTime(got.header.Get("Date"))
 	require.NoError(t, err)
-	require.WithinDuration(t, time.Now().Add(15*time.Minute), date, 5*time.Second)
+	require.WithinDuration(t, time.Now().Add(15*time.Minute), date, patience)
 	theirs, err := time.Parse(time.RFC3339, got.header.Get("X-Timestamp"))
 	require.NoError(t, err)
 	require.WithinDuration(t, date, theirs, time.Second)
