@@ -46,8 +46,14 @@ func failure(t *testing.T, err error) *Error {
 	return e
 }
 
+// client is one that no pause of the machine ends, but where a test sets a limit.
 func client(t *testing.T, o Options) *Client {
 	t.Helper()
+	for _, d := range []*Duration{&o.DialTimeout, &o.TLSTimeout, &o.HeaderTimeout, &o.Timeout, &o.IdleTimeout} {
+		if *d == 0 {
+			*d = patience
+		}
+	}
 	c, err := New(o)
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
@@ -136,10 +142,7 @@ func TestAnswersOfAnyStatusAreAnswers(t *testing.T) {
 // TestSentIsExact holds every failure against what the server can have seen.
 func TestSentIsExact(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
-	patient := Options{
-		// Nothing waits so long, on a machine with much other work either.
-		CAFile: ca.file, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience, MaxBody: 1000,
-	}
+	patient := Options{CAFile: ca.file, MaxBody: 1000}
 	with := func(change func(*Options)) Options {
 		o := patient
 		change(&o)
@@ -211,10 +214,6 @@ func TestSentIsExact(t *testing.T) {
 		{name: "not HTTP, and it repeats our token", behave: answering(canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
 		{name: "a bad header that repeats our token", behave: answering("HTTP/1.1 200 OK\r\n" + canary + "\r\n\r\n"), op: OpReceive, is: ErrMalformed, sent: true},
 		{name: "interim answers without end", behave: answering(strings.Repeat("HTTP/1.1 100 Continue\r\n\r\n", 50)), op: OpReceive, is: ErrMalformed, sent: true},
-		{name: "no answer", opt: with(func(o *Options) { o.HeaderTimeout = Duration(500 * time.Millisecond) }), behave: func(s *server, c *tls.Conn) {
-			s.request(c, bufio.NewReader(c))
-			hang(c)
-		}, op: OpReceive, is: os.ErrDeadlineExceeded, sent: true},
 		{name: "client certificate wanted", conf: &tls.Config{MinVersion: tls.VersionTLS13, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, sent: true},
 		{name: "client certificate wanted, TLS 1.2", opt: with(func(o *Options) { o.MinTLS = "1.2" }), conf: &tls.Config{MaxVersion: tls.VersionTLS12, ClientAuth: tls.RequireAnyClientCert, Certificates: good.Certificates}, op: OpTLS},
 	} {
@@ -248,6 +247,29 @@ func TestSentIsExact(t *testing.T) {
 	}
 }
 
+// TestAnAnswerThatDoesNotComeIsLeftInTime: the limit of the head ends it. It is raised
+// until it is above what sending takes here.
+func TestAnAnswerThatDoesNotComeIsLeftInTime(t *testing.T) {
+	ca := newAuthority(t)
+	s := serve(t, tls13(t, ca), func(s *server, c *tls.Conn) {
+		s.request(c, bufio.NewReader(c))
+		hang(c)
+	})
+	tries := int64(0)
+	for limit := Duration(500 * time.Millisecond); ; limit *= 4 {
+		_, err := client(t, Options{CAFile: ca.file, HeaderTimeout: limit}).Do(t.Context(), post(s.url()))
+		e := failure(t, err)
+		tries++
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.True(t, e.Sent)
+		require.LessOrEqual(t, s.requests.Load(), tries, "the request was repeated")
+		if e.Op == OpReceive {
+			return
+		}
+		require.Less(t, limit, patience, "%v", err)
+	}
+}
+
 // TestABodyWithoutEndIsLeftInTime: the limit of the whole exchange ends it. The limit
 // is raised until it is above what all before the body takes here.
 func TestABodyWithoutEndIsLeftInTime(t *testing.T) {
@@ -258,7 +280,7 @@ func TestABodyWithoutEndIsLeftInTime(t *testing.T) {
 		hang(c)
 	})
 	for limit := Duration(500 * time.Millisecond); ; limit *= 4 {
-		_, err := client(t, Options{CAFile: ca.file, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: limit}).Do(t.Context(), post(s.url()))
+		_, err := client(t, Options{CAFile: ca.file, Timeout: limit}).Do(t.Context(), post(s.url()))
 		e := failure(t, err)
 		require.ErrorIs(t, err, context.DeadlineExceeded)
 		if e.Op == OpBody {

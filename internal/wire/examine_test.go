@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"net"
 	"testing"
 	"time"
 
@@ -34,9 +33,7 @@ func TestExamineTellsEachPhase(t *testing.T) {
 func TestExamineSaysWhatDoesNotWork(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	expired := ca.issue(t, func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Minute) })
-	gone, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	require.NoError(t, gone.Close())
+	gone := nobody(t)
 	for name, tt := range map[string]struct {
 		conf   *tls.Config
 		opt    Options
@@ -50,10 +47,10 @@ func TestExamineSaysWhatDoesNotWork(t *testing.T) {
 		"expired": {conf: &tls.Config{MinVersion: tls.VersionTLS13, Certificates: []tls.Certificate{expired}}, opt: Options{CAFile: ca.file}, failed: OpTLS, chain: true,
 			text: []string{"date and time"}},
 		"too old a TLS":  {conf: &tls.Config{MaxVersion: tls.VersionTLS12, Certificates: tls13(t, ca).Certificates}, opt: Options{CAFile: ca.file}, failed: OpTLS, text: []string{"min_tls"}},
-		"nobody listens": {opt: Options{CAFile: ca.file}, url: "https://" + gone.Addr().String(), failed: OpConnect, text: []string{"refused"}},
+		"nobody listens": {opt: Options{CAFile: ca.file}, url: "https://" + gone, failed: OpConnect, text: []string{"refused"}},
 		"no such name":   {opt: Options{CAFile: ca.file, DialTimeout: Duration(time.Second)}, url: "https://nowhere.invalid", failed: OpResolve, text: []string{"name server"}},
 		"no https":       {opt: Options{CAFile: ca.file}, url: "http://127.0.0.1", failed: OpRequest, text: []string{"https://"}},
-		"no proxy there": {opt: Options{CAFile: ca.file, Proxy: "http://" + gone.Addr().String()}, url: "https://127.0.0.1:1", failed: OpProxy, text: []string{"proxy"}},
+		"no proxy there": {opt: Options{CAFile: ca.file, Proxy: "http://" + gone}, url: "https://127.0.0.1:1", failed: OpProxy, text: []string{"proxy"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			url := tt.url
@@ -99,7 +96,7 @@ func TestALinkWhoseClientCertificateIsRefused(t *testing.T) {
 					MinVersion: version, MaxVersion: version, Certificates: []tls.Certificate{ca.issue(t, nil)},
 					ClientAuth: tls.RequireAndVerifyClientCert, ClientCAs: pool,
 				}, keepAlive)
-				c := client(t, Options{CAFile: ca.file, MinTLS: "1.2", Certificate: tt.shown, DialTimeout: patience, TLSTimeout: patience, Timeout: patience})
+				c := client(t, Options{CAFile: ca.file, MinTLS: "1.2", Certificate: tt.shown})
 				if !tt.taken {
 					c.refusal = time.Duration(patience)
 				}

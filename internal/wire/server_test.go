@@ -16,8 +16,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -126,6 +128,21 @@ func (s *server) closeAll() {
 		_ = c.Close()
 	}
 	s.open = nil
+}
+
+// nobody is an address that refuses every connection, and that nobody can take before
+// the test is over.
+func nobody(t *testing.T) string {
+	t.Helper()
+	fd, err := syscall.Socket(syscall.AF_INET, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = syscall.Close(fd) })
+	require.NoError(t, syscall.Bind(fd, &syscall.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}))
+	at, err := syscall.Getsockname(fd)
+	require.NoError(t, err)
+	in, ok := at.(*syscall.SockaddrInet4)
+	require.True(t, ok)
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(in.Port))
 }
 
 func (s *server) url() string { return "https://" + s.ln.Addr().String() }
