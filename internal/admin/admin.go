@@ -34,7 +34,7 @@ import (
 const (
 	maxRequest = 64 << 10
 	patience   = 45 * time.Second // longer than a call to a provider, which a verb may make
-	firstLine  = 2 * time.Second  // for the request; who only holds a connection open is let go
+	firstLine  = 5 * time.Second  // for the request; who only holds a connection open is let go
 	maxConns   = 32               // at a time; others wait in the kernel's queue
 	acceptRest = 100 * time.Millisecond
 )
@@ -178,13 +178,14 @@ func (s *Server) serve(ctx context.Context, c *net.UnixConn) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	_ = c.SetWriteDeadline(time.Now().Add(patience))
-	_ = c.SetReadDeadline(time.Now().Add(firstLine))
 	who, access, err := s.peer(c)
 	if err != nil {
 		s.o.Log.Warn("admin connection refused", "uid", who.UID, "error", err)
 		s.answer(c, reply{Error: err.Error(), Hint: "run it as root or as a member of group " + s.o.Group})
 		return
 	}
+	// Not before: what looks users up may take its time, which is not the client's.
+	_ = c.SetReadDeadline(time.Now().Add(firstLine))
 	data, err := s.do(ctx, c, who, access)
 	if err != nil {
 		r := reply{Error: err.Error()}
