@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -32,7 +33,9 @@ func TestTheIssuerConfirmsTheCardFirst(t *testing.T) {
 	dir := t.TempDir()
 	ca := filepath.Join(dir, "ca.pem")
 	require.NoError(t, os.WriteFile(ca, sandbox.CA(), 0o600))
-	client, err := wire.New(wire.Options{CAFile: ca})
+	// Nothing hangs here, so a limit is only to end what does.
+	const limit = time.Minute
+	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: wire.Duration(limit), TLSTimeout: wire.Duration(limit), Timeout: wire.Duration(limit)})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	block, err := aes.NewCipher([]byte(envelope))
@@ -45,7 +48,7 @@ func TestTheIssuerConfirmsTheCardFirst(t *testing.T) {
 		cbc{block}, prepaid.ScreenEntry{}, client, log)
 	require.NoError(t, err)
 	r := &cutRig{t: t, sandbox: sandbox}
-	r.start(dir, []txn.Offer{{Policy: p.Policies()[0], Provider: p}}, log)
+	r.start(dir, []txn.Offer{{Policy: p.Policies()[0], Provider: p}}, log, limit)
 	r.linked(txn.PrepaidResetPIN)
 
 	card := map[string]string{"urn": "70000000008", "last4Digits": "1746", "customerId": "IN00001201001868"}

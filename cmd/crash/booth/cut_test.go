@@ -85,11 +85,12 @@ func newCutRig(t *testing.T, ended bool) *cutRig {
 	log := slog.New(slog.DiscardHandler)
 	offers, err := cfg.offers(log)
 	require.NoError(t, err)
-	r.start(dir, offers, log)
+	r.start(dir, offers, log, cfg.Call)
 	return r
 }
 
-func (r *cutRig) start(dir string, offers []txn.Offer, log *slog.Logger) {
+// start runs the engine. call is how long a call to a provider may take.
+func (r *cutRig) start(dir string, offers []txn.Offer, log *slog.Logger, call time.Duration) {
 	t := r.t
 	keyDir, err := os.MkdirTemp("/dev/shm", "gardu-cut-")
 	require.NoError(t, err)
@@ -110,7 +111,7 @@ func (r *cutRig) start(dir string, offers []txn.Offer, log *slog.Logger) {
 		Limits: txn.Limits{CustomerHour: 1000, KioskHour: 1_000_000},
 		Timing: txn.Timing{
 			RetryBase: 2 * time.Millisecond, RetryMax: 20 * time.Millisecond, ReadBase: 10 * time.Millisecond, ReadMax: 50 * time.Millisecond,
-			Call: 2 * time.Second, Probe: time.Hour, Drain: time.Second, Hold: time.Second,
+			Call: call, Probe: time.Hour, Drain: time.Second, Hold: time.Second,
 		},
 	})
 	require.NoError(t, err)
