@@ -142,7 +142,7 @@ func TestEntriesThatWaitTogetherAreEachAnswered(t *testing.T) {
 		}
 		defer func() { require.NoError(t, unix.Unmount(dir, unix.MNT_DETACH)) }()
 		path := filepath.Join(dir, "audit.log")
-		tr, err := audit.Open(t.Context(), audit.Options{Path: path})
+		tr, err := audit.Open(t.Context(), audit.Options{Path: path}.WithWait(patience))
 		require.NoError(t, err)
 		failed, all := 0, 0
 		for range 20 {

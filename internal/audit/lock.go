@@ -44,7 +44,7 @@ func (e *LockedError) Unwrap() error { return e.Err }
 // may read that could then stop them.
 func lockPath(record string) string { return record + ".lock" }
 
-// locked runs fn with the lock, for which it waits until lockWait after began. mu
+// locked runs fn with the lock, for which it waits until t.wait after began. mu
 // is held, or t is not shared yet.
 func (t *Trail) locked(ctx context.Context, began time.Time, fn func() error) error {
 	if err := t.takeLock(ctx, began); err != nil {
@@ -63,14 +63,12 @@ func (t *Trail) takeLock(ctx context.Context, began time.Time) error {
 		if locked {
 			return nil
 		}
-		e := &LockedError{Path: lockPath(t.path), Waited: time.Since(began)}
-		if e.Waited >= lockWait {
+		e := &LockedError{Path: lockPath(t.path), Waited: time.Since(began), Err: ctx.Err()}
+		if e.Err != nil || e.Waited >= t.wait {
 			return e
 		}
 		select {
 		case <-ctx.Done():
-			e.Err = ctx.Err()
-			return e
 		case <-time.After(lockEvery):
 		}
 	}

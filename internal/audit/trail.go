@@ -22,6 +22,8 @@ type Options struct {
 	Path string       // the file; its folder must exist
 	Who  string       // the Who of lines that Open and CompareStamp write themselves
 	Log  *slog.Logger // nil: nothing is logged
+
+	wait time.Duration // for the lock; 0: lockWait
 }
 
 // Trail is an open record. It is safe for concurrent use, and several processes
@@ -30,6 +32,7 @@ type Trail struct {
 	path string
 	who  string
 	log  *slog.Logger
+	wait time.Duration // for the lock
 	head atomic.Pointer[Head]
 
 	lineMu sync.Mutex // guards line; may be taken with mu held
@@ -55,7 +58,10 @@ func Open(ctx context.Context, opt Options) (*Trail, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	t := &Trail{path: opt.Path, who: opt.Who, log: opt.Log}
+	if opt.wait == 0 {
+		opt.wait = lockWait
+	}
+	t := &Trail{path: opt.Path, who: opt.Who, log: opt.Log, wait: opt.wait}
 	t.head.Store(new(Head))
 	if err := t.openFile(); err != nil {
 		return nil, err

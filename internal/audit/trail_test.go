@@ -25,6 +25,10 @@ const childEnv = "GARDU_AUDIT_CHILD"
 
 const childLines = 300
 
+// patience is how long the tests wait for a lock that somebody holds who may stand still
+// meanwhile, as a machine that does too much may have them.
+const patience = time.Minute
+
 func TestMain(m *testing.M) {
 	if path := os.Getenv(childEnv); path != "" {
 		if err := child(path); err != nil {
@@ -45,7 +49,7 @@ func TestMain(m *testing.M) {
 
 func child(path string) error {
 	ctx := context.Background()
-	t, err := audit.Open(ctx, audit.Options{Path: path, Who: "child"})
+	t, err := audit.Open(ctx, audit.Options{Path: path, Who: "child"}.WithWait(patience))
 	if err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func child(path string) error {
 
 func open(t testing.TB, path string) *audit.Trail {
 	t.Helper()
-	tr, err := audit.Open(t.Context(), audit.Options{Path: path, Who: "agent"})
+	tr, err := audit.Open(t.Context(), audit.Options{Path: path, Who: "agent"}.WithWait(patience))
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tr.Close()) })
 	return tr
