@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	longest = 20 * time.Second
+	longest = time.Minute
 	tick    = 20 * time.Millisecond
 )
 

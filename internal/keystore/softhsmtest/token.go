@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"gardu/internal/keystore"
 	"gardu/internal/keystore/worker"
@@ -104,9 +105,11 @@ func (t *Token) Run(tb testing.TB, name string, args ...string) string {
 	return string(out)
 }
 
-// Options are those of a Store of this token. LatchPath lies in Dir/state.
+// Options are those of a Store of this token, in which nothing fails by a deadline that
+// only a machine without other work keeps. LatchPath lies in Dir/state.
 func (t *Token) Options() keystore.Options {
 	return keystore.Options{
+		Deadline: time.Minute, StartDeadline: time.Minute,
 		Module: t.Module, Token: t.URI, PIN: keystore.PINFile(t.PINFile), Env: t.Env,
 		LatchPath: filepath.Join(t.Dir, "state", "pin-latch"),
 	}
