@@ -3,6 +3,7 @@ package keystore
 import (
 	"context"
 	"errors"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -17,6 +18,29 @@ func WorkerPID(s *Store) int {
 		return 0
 	}
 	return s.proc.cmd.Process.Pid
+}
+
+// SetFarewell changes how long a worker that was told to end may take.
+func SetFarewell(o *Options, d time.Duration) { o.farewell = d }
+
+// SetDeadlines has what begins from here on take as long. Nothing may be under way.
+func SetDeadlines(s *Store, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.opts.Deadline, s.opts.StartDeadline = d, d
+}
+
+// Expire has the deadline of everything pass that the running worker was asked.
+func Expire(s *Store) {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	p.mu.Lock()
+	for _, c := range p.pending {
+		c.due = time.Now()
+	}
+	p.mu.Unlock()
+	p.watch()
 }
 
 // Lanes returns how many lanes there are to the running worker, and how many of

@@ -72,7 +72,7 @@ func faults(t testing.TB) *faulty {
 // Open opens a Store; the module lies in a folder of the test.
 func (f *faulty) Open(t testing.TB, change ...func(*keystore.Options)) *keystore.Store {
 	t.Helper()
-	return f.Token.Open(t, append([]func(*keystore.Options){hurried, trusting, f.whole(t)}, change...)...)
+	return f.Token.Open(t, append([]func(*keystore.Options){unhurried, trusting, f.whole(t)}, change...)...)
 }
 
 // whole keeps the token's own file as it is. SoftHSM writes it anew at each login,
@@ -265,6 +265,10 @@ func TestLastingFaultsAreTyped(t *testing.T) {
 			require.Eventually(t, func() bool { return c.work(t.Context(), c2.n) == nil }, patience, 5*time.Millisecond)
 			token.order(t, "always "+c2.fault)
 			defer token.order(t, "")
+			if errors.Is(c2.is, keystore.ErrTimeout) {
+				keystore.SetDeadlines(s, short)
+				defer keystore.SetDeadlines(s, patience)
+			}
 			if err := c.work(t.Context(), c2.n); c2.is != nil {
 				require.ErrorIs(t, err, c2.is)
 			} else {
@@ -280,15 +284,24 @@ func TestOneSickKeyDoesNotTakeTheOthersAlong(t *testing.T) {
 	for _, fault := range []string{"C_Encrypt return 0x30", "C_Encrypt crash"} {
 		t.Run(fault, func(t *testing.T) {
 			token := faults(t)
-			s := token.Open(t, func(o *keystore.Options) { o.BackoffMin = 100 * time.Millisecond })
+			const pause = 500 * time.Millisecond
+			s := token.Open(t, func(o *keystore.Options) { o.BackoffMin, o.BackoffMax = pause, pause })
 			c := enlist(t, s)
 			token.order(t, "always "+fault)
+			began, spared := time.Now(), 0
 			for range 10 {
 				require.Error(t, c.work(t.Context(), 2))
+				before := token.strikes(t, "C_Encrypt")
+				require.Error(t, c.work(t.Context(), 2))
+				if token.strikes(t, "C_Encrypt") == before {
+					spared++
+				}
 				require.NoError(t, c.work(t.Context(), 0))
 				require.NoError(t, c.work(t.Context(), 1))
 			}
-			require.Less(t, token.strikes(t, "C_Encrypt"), 20, "the sick key has a pause of its own")
+			// Each call that is let through tries twice; the first two may follow each other.
+			require.Positive(t, spared, "the sick key has a pause of its own")
+			require.LessOrEqual(t, token.strikes(t, "C_Encrypt"), 2*(2+int(time.Since(began)/pause)))
 			token.order(t, "")
 			require.Eventually(t, func() bool { return c.work(t.Context(), 2) == nil }, patience, 10*time.Millisecond)
 		})
@@ -321,10 +334,10 @@ func TestLoginFaults(t *testing.T) {
 			token.order(t, "always "+c.fault)
 			for start := range 5 {
 				o := token.Options()
-				hurried(&o)
+				unhurried(&o)
 				trusting(&o)
 				if c.name == "hang" {
-					o.StartDeadline = time.Second
+					o.StartDeadline = short
 				}
 				s, err := keystore.Open(o)
 				require.NoError(t, err)
@@ -335,7 +348,12 @@ func TestLoginFaults(t *testing.T) {
 				}
 				require.NoError(t, s.Close())
 			}
-			require.Equal(t, c.logins, token.strikes(t, "C_Login"))
+			if c.name == "hang" { // a busy worker may be killed before it comes to the login
+				require.Positive(t, token.strikes(t, "C_Login"))
+				require.LessOrEqual(t, token.strikes(t, "C_Login"), c.logins)
+			} else {
+				require.Equal(t, c.logins, token.strikes(t, "C_Login"))
+			}
 			b, err := os.ReadFile(token.Options().LatchPath)
 			if c.state == "" {
 				require.ErrorIs(t, err, os.ErrNotExist)

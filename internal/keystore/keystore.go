@@ -84,6 +84,8 @@ type Options struct {
 	// Wrapped are keys that the token cannot hold; see WrappedKey.
 	Wrapped []WrappedKey
 
+	farewell time.Duration // how long a worker that was told to end may take
+
 	// Log takes the worker's starts and ends; nil for none.
 	Log *slog.Logger
 }
@@ -119,6 +121,9 @@ func (o *Options) complete() error {
 		if *d.value < 0 {
 			return configuration("%s is negative", d.name)
 		}
+	}
+	if o.farewell == 0 {
+		o.farewell = farewell
 	}
 	o.BackoffMax = max(o.BackoffMax, o.BackoffMin)
 	if o.Sessions == 0 {
@@ -380,7 +385,7 @@ func (s *Store) run(ctx context.Context, gen uint64) (*process, error) {
 		case <-last.ended:
 		case <-ctx.Done():
 			return nil, ErrClosed
-		case <-time.After(2 * farewell): // it does not die: a driver that hangs in the kernel
+		case <-time.After(2 * s.opts.farewell): // it does not die: a driver that hangs in the kernel
 		}
 	}
 	cmd, err := s.opts.Launcher()
@@ -388,7 +393,7 @@ func (s *Store) run(ctx context.Context, gen uint64) (*process, error) {
 		return nil, fmt.Errorf("%w: %w", ErrWorkerLost, err)
 	}
 	cmd.Env = s.opts.environment(os.Environ())
-	p, err := launch(cmd, gen, s.opts.lanes(), s.opts.Log)
+	p, err := launch(cmd, gen, &s.opts)
 	if err != nil {
 		return nil, err
 	}

@@ -18,17 +18,29 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// slowly opens a token whose MACs take the given time, and makes two, so that the
-// next ones take lanes.
-func slowly(t *testing.T, each time.Duration, change ...func(*keystore.Options)) (*faulty, *keystore.Store, *known) {
+// slowly opens a token whose MACs take 5 ms, and makes two, so that the next ones
+// take lanes.
+func slowly(t *testing.T, change ...func(*keystore.Options)) (*faulty, *keystore.Store, *known) {
 	t.Helper()
 	token := faults(t)
 	s := token.Open(t, change...)
 	k := knownMAC(t, s, "slow")
-	token.order(t, fmt.Sprint("always C_Sign sleep ", each.Milliseconds()))
+	token.order(t, "always C_Sign sleep 5")
 	k.right(t, 0)
 	k.right(t, 1)
 	return token, s, k
+}
+
+// held has every MAC from here on wait until something else is ordered. It returns what
+// waits until n of them do.
+func (f *faulty) held(t *testing.T) (wait func(n int)) {
+	t.Helper()
+	before := f.strikes(t, "C_Sign")
+	f.order(t, "always C_Sign hold")
+	return func(n int) {
+		t.Helper()
+		require.Eventually(t, func() bool { return f.strikes(t, "C_Sign")-before == n }, patience, time.Millisecond)
+	}
 }
 
 // right makes a MAC, which must be right.
@@ -46,24 +58,24 @@ func taken(t *testing.T, s *keystore.Store, n int) {
 }
 
 func TestSlowOperationsTakeLanesAndMoreOfThemTheCommonSocket(t *testing.T) {
-	const each = 300 * time.Millisecond
-	_, s, k := slowly(t, each, func(o *keystore.Options) { o.Sessions, o.Deadline = 6, patience })
+	token, s, k := slowly(t, func(o *keystore.Options) { o.Sessions = 6 })
 	all, free := keystore.Lanes(s)
 	require.Equal(t, protocol.MaxLanes, all)
 	require.Equal(t, all, free)
 	var callers sync.WaitGroup
-	began := time.Now()
+	sideBySide := token.held(t)
 	for n := range all + 2 { // as many as the token has sessions
 		callers.Go(func() { k.right(t, uint64(n)) }) //nolint:gosec // few
 	}
+	sideBySide(all + 2)
 	taken(t, s, all)
+	token.order(t, "")
 	callers.Wait()
-	require.Less(t, time.Since(began), time.Duration(all)*each, "they ran side by side")
 	taken(t, s, 0)
 }
 
 func TestQuickOperationsLeaveTheLanesAlone(t *testing.T) {
-	token, s, k := slowly(t, 5*time.Millisecond)
+	token, s, k := slowly(t)
 	token.order(t, "")
 	require.Eventually(t, func() bool { // once a quick one was seen, on a lane
 		k.right(t, 1)
@@ -74,22 +86,28 @@ func TestQuickOperationsLeaveTheLanesAlone(t *testing.T) {
 }
 
 func TestNoMoreLanesThanSessions(t *testing.T) {
-	_, s, _ := slowly(t, 5*time.Millisecond, func(o *keystore.Options) { o.Sessions = 1 })
+	_, s, _ := slowly(t, func(o *keystore.Options) { o.Sessions = 1 })
 	all, _ := keystore.Lanes(s)
 	require.Equal(t, 1, all)
 }
 
 func TestCallerLeavesItsLane(t *testing.T) {
-	const each = 400 * time.Millisecond
-	token, s, k := slowly(t, each, func(o *keystore.Options) { o.Deadline = patience })
+	token, s, k := slowly(t)
+	inside := token.held(t)
 	pid := keystore.WorkerPID(s)
-	for n := range uint64(3 * protocol.MaxLanes) { // also more than there are
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Millisecond)
-		began := time.Now()
-		_, err := k.mac.Sum(ctx, []byte{byte(n)})
-		cancel()
-		require.ErrorIs(t, err, context.DeadlineExceeded)
-		require.Less(t, time.Since(began), each, "it waits for nobody")
+	for n := range 3 * protocol.MaxLanes { // also more than there are
+		ctx, leave := context.WithCancel(t.Context())
+		left := make(chan error, 1)
+		go func() {
+			_, err := k.mac.Sum(ctx, []byte{byte(n)})
+			left <- err
+		}()
+		inside(min(n+1, protocol.MaxLanes))
+		if n >= protocol.MaxLanes { // one that waits for a session says nothing
+			time.Sleep(5 * time.Millisecond)
+		}
+		leave()
+		require.ErrorIs(t, <-left, context.Canceled, "it waits for nobody")
 	}
 	taken(t, s, protocol.MaxLanes)
 	token.order(t, "")
@@ -102,47 +120,59 @@ func TestCallerLeavesItsLane(t *testing.T) {
 
 // A worker that is told to end answers first what is under way on lanes.
 func TestClosingWaitsForTheLanes(t *testing.T) {
-	_, s, k := slowly(t, 300*time.Millisecond, func(o *keystore.Options) { o.Deadline = patience })
+	token, s, k := slowly(t, func(o *keystore.Options) { keystore.SetFarewell(o, patience) })
 	var callers sync.WaitGroup
+	inside := token.held(t)
 	for n := range 2 {
 		callers.Go(func() { k.right(t, uint64(n)) }) //nolint:gosec // few
 	}
+	inside(2)
 	taken(t, s, 2)
 	before := keystore.WorkerPID(s)
-	require.NoError(t, s.Close())
+	closed := make(chan error, 1)
+	go func() { closed <- s.Close() }()
+	require.Eventually(t, func() bool { return keystore.WorkerPID(s) == 0 }, patience, time.Millisecond)
+	select {
+	case <-closed:
+		t.Fatal("it waits for nobody")
+	case <-time.After(50 * time.Millisecond):
+	}
+	token.order(t, "")
 	callers.Wait()
+	require.NoError(t, <-closed)
 	require.ErrorIs(t, syscall.Kill(before, 0), syscall.ESRCH)
 }
 
 // What goes wrong on a lane costs the worker and no caller a wrong answer.
 func TestFaultsOnLanes(t *testing.T) {
 	for name, c := range map[string]struct {
-		order string // of the signature that goes wrong
+		order string // of the signature that goes wrong; else it is held
 		sig   syscall.Signal
-		leave bool  // its caller leaves
-		first error // of its caller; nil for a right answer all the same
+		then  string // what follows: its deadline soon passes, or, once it struck, its caller leaves or is answered and then the deadline passes
+		first error  // of its caller; nil for a right answer all the same
 	}{
 		"killed":                 {sig: syscall.SIGKILL},
-		"stopped":                {sig: syscall.SIGSTOP, first: keystore.ErrTimeout},
-		"deadline":               {order: "hang", first: keystore.ErrTimeout},
-		"deadline after leaving": {order: "hang", leave: true, first: context.DeadlineExceeded},
+		"stopped":                {sig: syscall.SIGSTOP, then: "deadline", first: keystore.ErrTimeout},
+		"deadline":               {order: "hang", then: "deadline soon", first: keystore.ErrTimeout},
+		"deadline after leaving": {order: "hang", then: "leave, deadline", first: context.Canceled},
 		"crash":                  {order: "crash"},
 		"exit":                   {order: "exit"},
 		"garbage on the lane":    {order: "garbage 7"}, // the last of four, which is taken first
-		"garbage beside it":      {order: "garbage 3"},
+		"garbage beside it":      {order: "garbage 3", then: "answer, deadline"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			token, s, k := slowly(t, 200*time.Millisecond)
+			token, s, k := slowly(t)
 			pid := keystore.WorkerPID(s)
-			ctx := t.Context()
-			if c.leave {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 50*time.Millisecond)
-				defer cancel()
+			if c.then == "deadline soon" {
+				keystore.SetDeadlines(s, short)
 			}
+			ctx, leave := context.WithCancel(t.Context())
+			defer leave()
 			if c.order != "" {
 				token.order(t, "once C_Sign "+c.order)
+			} else {
+				token.held(t)
 			}
 			var callers sync.WaitGroup
 			callers.Go(func() {
@@ -156,11 +186,24 @@ func TestFaultsOnLanes(t *testing.T) {
 			})
 			if c.sig != 0 {
 				taken(t, s, 1)
-				signal(t, s, c.sig)
+				require.Equal(t, pid, signal(t, s, c.sig))
+			}
+			switch c.then {
+			case "deadline":
+				keystore.Expire(s)
+			case "leave, deadline":
+				require.Eventually(t, func() bool { return !token.pending() }, patience, time.Millisecond)
+				leave()
+				callers.Wait()
+				keystore.Expire(s)
+			case "answer, deadline": // only now somebody looks at what nobody waits for
+				callers.Wait()
+				keystore.Expire(s)
 			}
 			require.Eventually(t, func() bool { now := keystore.WorkerPID(s); return now != pid }, patience, time.Millisecond)
-			callers.Wait()
 			token.order(t, "")
+			callers.Wait()
+			keystore.SetDeadlines(s, patience)
 			require.Eventually(t, func() bool { worked, wrong := k.try(t.Context(), 1); return worked && wrong == nil }, patience, 10*time.Millisecond)
 			taken(t, s, 0)
 		})
@@ -174,7 +217,6 @@ func TestRandomFaultsOnLanes(t *testing.T) {
 	token := faults(t)
 	unit := pace(t, token)
 	s := token.Open(t, func(o *keystore.Options) {
-		o.Deadline, o.StartDeadline = unit, unit
 		o.BackoffMin, o.BackoffMax = 5*time.Millisecond, 20*time.Millisecond
 	})
 	k := knownMAC(t, s, "slow")
@@ -182,6 +224,7 @@ func TestRandomFaultsOnLanes(t *testing.T) {
 	token.order(t, slow)
 	k.right(t, 0)
 	k.right(t, 1)
+	keystore.SetDeadlines(s, unit)
 	before := footprint(t)
 	seed := rand.Uint64()
 	t.Logf("seed %#x", seed)

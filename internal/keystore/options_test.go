@@ -57,7 +57,7 @@ func TestModuleThatIsMissingOrNone(t *testing.T) {
 	require.NoError(t, os.WriteFile(text, []byte("no library"), 0o600))
 	for _, module := range []string{"/usr/lib/no-such-module.so", text, "/usr/lib"} {
 		token := softhsmtest.New(t)
-		s := token.Open(t, hurried, func(o *keystore.Options) { o.Module, o.TrustModulePath = module, true })
+		s := token.Open(t, unhurried, func(o *keystore.Options) { o.Module, o.TrustModulePath = module, true })
 		err := s.Ready(t.Context())
 		require.ErrorIs(t, err, keystore.ErrModule, module)
 		require.ErrorContains(t, err, module)
@@ -138,7 +138,7 @@ func TestSecretsReachNoErrorLogOrFile(t *testing.T) {
 	// A worker's own words would reach the journal.
 	words, err := os.Create(filepath.Join(t.TempDir(), "words"))
 	require.NoError(t, err)
-	s := token.Open(t, hurried, func(o *keystore.Options) {
+	s := token.Open(t, unhurried, func(o *keystore.Options) {
 		o.Log = slog.New(slog.NewJSONHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug}))
 		o.Launcher = func() (*exec.Cmd, error) {
 			cmd := exec.Command("/proc/self/exe", worker.Argument)

@@ -107,7 +107,7 @@ func TestRunningStoreTakesTheNewPINWithoutARestart(t *testing.T) {
 	t.Parallel()
 	token := spy(t)
 	token.write(t, "wrong-4711")
-	s := token.Open(t, hurried)
+	s := token.Open(t, unhurried)
 	require.ErrorIs(t, s.Ready(t.Context()), keystore.ErrPINWrong)
 	time.Sleep(300 * time.Millisecond)
 	for range 50 {
@@ -123,7 +123,7 @@ func TestUnlatchOfARunningStore(t *testing.T) {
 	t.Parallel()
 	token := spy(t)
 	token.write(t, "wrong-4711")
-	s := token.Open(t, hurried)
+	s := token.Open(t, unhurried)
 	require.ErrorIs(t, s.Ready(t.Context()), keystore.ErrPINWrong)
 	require.NoError(t, s.Unlatch(t.Context()))
 	require.ErrorIs(t, s.Ready(t.Context()), keystore.ErrPINWrong)

@@ -16,7 +16,7 @@ import (
 	"gardu/internal/keystore/protocol"
 )
 
-// farewell is how long a worker that was told to end may take.
+// farewell is how long a worker that was told to end may take, unless Options say otherwise.
 const farewell = 2 * time.Second
 
 // lookUp is how long the leader may be deaf to its own context.
@@ -30,9 +30,10 @@ const roomOut = 16 << 10
 // deadline, by a malformed answer, by its own death or by being told; every call
 // under way is then answered.
 type process struct {
-	gen     uint64  // counts the starts of a Store
-	fd      int     // the common socket
-	lanes   []*lane // changed by nobody
+	gen     uint64        // counts the starts of a Store
+	grace   time.Duration // from being told to end to being killed
+	fd      int           // the common socket
+	lanes   []*lane       // changed by nobody
 	cmd     *exec.Cmd
 	log     *slog.Logger
 	started time.Time
@@ -65,8 +66,8 @@ type process struct {
 
 // launch starts cmd with the ends of socket pairs, of the common one and of lanes.
 // Both ends block: a round trip through the runtime's poller takes half as long again.
-func launch(cmd *exec.Cmd, gen uint64, lanes int, log *slog.Logger) (*process, error) {
-	ours, theirs, err := openSockets(1 + lanes)
+func launch(cmd *exec.Cmd, gen uint64, o *Options) (*process, error) {
+	ours, theirs, err := openSockets(1 + o.lanes())
 	if err != nil {
 		return nil, err
 	}
@@ -74,8 +75,8 @@ func launch(cmd *exec.Cmd, gen uint64, lanes int, log *slog.Logger) (*process, e
 	cmd.Stdin, cmd.Stdout = nil, nil
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	p := &process{
-		gen: gen, fd: ours[0], cmd: cmd, log: log, started: time.Now(),
-		words: words{log: log}, pending: make(map[uint32]*call), ended: make(chan struct{}),
+		gen: gen, grace: o.farewell, fd: ours[0], cmd: cmd, log: o.Log, started: time.Now(),
+		words: words{log: o.Log}, pending: make(map[uint32]*call), ended: make(chan struct{}),
 		out: make([]byte, 0, roomOut), spare: make([]byte, 0, roomOut), lead: make(chan struct{}, 1), in: make([]byte, 0, 16<<10),
 	}
 	for _, fd := range ours[1:] {
@@ -205,7 +206,7 @@ func (p *process) expel(err error) {
 }
 
 // leave lets the calls under way finish and then ends the process, by force
-// after farewell.
+// after grace.
 func (p *process) leave() {
 	p.mu.Lock()
 	if p.err == nil {
@@ -218,7 +219,7 @@ func (p *process) leave() {
 	if !first {
 		return
 	}
-	time.AfterFunc(farewell, func() { _ = p.cmd.Process.Kill() })
+	time.AfterFunc(p.grace, func() { _ = p.cmd.Process.Kill() })
 	if idle {
 		p.farewell()
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
@@ -64,19 +65,33 @@ func TestWorkerSitsWithALoneCallerAndNobodyElse(t *testing.T) {
 	if runtime.NumCPU() < 2 {
 		t.Skip("needs two processors")
 	}
-	s := softhsmtest.New(t).Open(t)
+	s := softhsmtest.New(t).Open(t, unhurried)
 	k := knownMAC(t, s, "secret")
-	require.NoError(t, s.Ready(t.Context()))
-	together := func() {
-		keystore.Together(s, true)
-		for n := range uint64(50) { // the caller may move in between
-			k.right(t, n)
+	// On a busy machine two MACs in a row may take so long that the next goes over a
+	// lane, which leaves everybody where they sit.
+	until := func(n int, act func()) {
+		t.Helper()
+		act()
+		for end := time.Now().Add(patience); moved(t, s) != n && time.Now().Before(end); {
+			k.right(t, 0)
 		}
-		require.Equal(t, 1, moved(t, s))
+		require.Equal(t, n, moved(t, s))
+	}
+	together := func() {
+		t.Helper()
+		keystore.Together(s, true)
+		until(1, func() {
+			for n := range uint64(50) { // the caller may move in between
+				k.right(t, n)
+			}
+		})
 	}
 	together()
 	for name, end := range map[string]func(){
-		"a lone caller on the other way": func() { keystore.Together(s, false); k.right(t, 0) },
+		"a lone caller on the other way": func() {
+			keystore.Together(s, false)
+			until(0, func() { k.right(t, 0) })
+		},
 		"an operation that is none of a key": func() {
 			_, err := s.List(t.Context())
 			require.NoError(t, err)
@@ -92,7 +107,7 @@ func TestWorkerSitsWithALoneCallerAndNobodyElse(t *testing.T) {
 			}
 			callers.Wait()
 			keystore.Together(s, false) // the last of them may have been alone
-			k.right(t, 0)
+			until(0, func() { k.right(t, 0) })
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

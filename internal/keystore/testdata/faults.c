@@ -14,6 +14,7 @@
  *     exit       end the process
  *     garbage N  say to the agent what is no frame, on its socket N (3 without), and do it
  *     sleep N    wait N ms, and do it
+ *     hold       wait as long as this is demanded, and do it
  *     flip       do it, then flip a bit of the output, if that has NUMBER bytes
  *     flags N    do it, then set N in the flags of CK_TOKEN_INFO
  *     say        write the third argument, of as many bytes as the fourth says, to
@@ -48,11 +49,10 @@ struct fault {
 	word number;
 };
 
-/* demanded says whether the fault that is demanded is one of this function. */
-static int demanded(const char *name, struct fault *f, word out, word size)
+/* asked reads what is demanded of this function, if anything. */
+static int asked(const char *path, const char *name, struct fault *f)
 {
-	const char *path = getenv("FAULTS_FILE");
-	char text[256], log[4096], *line;
+	char text[256], *line;
 	int fd, n;
 
 	if (!path || (fd = open(path, O_RDONLY | O_CLOEXEC)) < 0)
@@ -70,7 +70,16 @@ static int demanded(const char *name, struct fault *f, word out, word size)
 		if (!strcmp(f->name, name))
 			break;
 	}
-	if (!line)
+	return line != NULL;
+}
+
+/* demanded says whether the fault that is demanded is one of this function. */
+static int demanded(const char *path, const char *name, struct fault *f, word out, word size)
+{
+	char log[4096];
+	int fd;
+
+	if (!asked(path, name, f))
 		return 0;
 	if (!strcmp(f->action, "flip") && (!out || *(word *)size != f->number))
 		return 0;
@@ -87,10 +96,11 @@ static int demanded(const char *name, struct fault *f, word out, word size)
 
 static word call(int i, const char *name, word a, word b, word c, word d, word e, word g, word h, word j)
 {
-	struct fault f;
+	const char *path = getenv("FAULTS_FILE");
+	struct fault f, now;
 	word rv;
 
-	if (!demanded(name, &f, d, e))
+	if (!demanded(path, name, &f, d, e))
 		return real->f[i](a, b, c, d, e, g, h, j);
 	if (!strcmp(f.action, "return"))
 		return f.number;
@@ -107,6 +117,9 @@ static word call(int i, const char *name, word a, word b, word c, word d, word e
 		(void)!write(f.number ? f.number : 3, "HTTP/1.1 400 Bad Request\r\n\r\n", 28);
 	if (!strcmp(f.action, "sleep"))
 		usleep(f.number * 1000);
+	if (!strcmp(f.action, "hold"))
+		while (asked(path, name, &now) && !strcmp(now.action, "hold"))
+			usleep(1000);
 	if (!strcmp(f.action, "leak")) {
 		word *attribute = (word *)c; /* type, pointer, length */
 		if (attribute[0] == 0x11) {
