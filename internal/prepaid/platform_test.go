@@ -29,7 +29,7 @@ import (
 const (
 	key  = "000102030405060708090a0b0c0d0e0f1011121314151617"
 	salt = "test-salt"
-	pin  = "8341"
+	pin  = "938271" // no port and no time has these digits
 )
 
 // blockCipher is AES-192-CBC in memory, in place of the token device.

@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -112,7 +113,8 @@ func (h *handMade) provider(t *testing.T, set func(*Config)) *Provider {
 	t.Cleanup(s.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.Certificate().Raw}), 0o600))
-	client, err := wire.New(wire.Options{CAFile: ca})
+	patience := wire.Duration(2 * time.Minute)
+	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 	cfg := Default()
