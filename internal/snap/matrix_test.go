@@ -30,7 +30,7 @@ func TestSandboxTakesEverySignature(t *testing.T) {
 					})
 					ca := filepath.Join(t.TempDir(), "ca.pem")
 					require.NoError(t, os.WriteFile(ca, b.CA(), 0o600))
-					client, err := wire.New(wire.Options{CAFile: ca})
+					client, err := wire.New(patient(ca))
 					require.NoError(t, err)
 					t.Cleanup(client.Close)
 					submit := func(change func(*snap.FinpayConfig)) txn.Answer {

@@ -49,7 +49,8 @@ func startPlatform(t *testing.T, cfg Config, answer map[string]string) (*platfor
 	t.Cleanup(p.Close)
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: p.Certificate().Raw}), 0o600))
-	c, err := wire.New(wire.Options{CAFile: ca, HeaderTimeout: wire.Duration(time.Minute), Timeout: wire.Duration(2 * time.Minute)})
+	patience := wire.Duration(2 * time.Minute) // far above anything that comes to its end
+	c, err := wire.New(wire.Options{CAFile: ca, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience})
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	return p, c

@@ -53,6 +53,12 @@ var benchKey = sync.OnceValue(func() *rsa.PrivateKey {
 	return k
 })
 
+// patient are limits far above anything that comes to its end.
+func patient(ca string) wire.Options {
+	limit := wire.Duration(2 * time.Minute)
+	return wire.Options{CAFile: ca, DialTimeout: limit, TLSTimeout: limit, HeaderTimeout: limit, Timeout: limit}
+}
+
 // bench is the sandbox with our providers in front of it.
 type bench struct {
 	*upstream.Server
@@ -87,8 +93,7 @@ func newBench(t *testing.T, change func(*upstream.Config)) *bench {
 
 	ca := filepath.Join(t.TempDir(), "ca.pem")
 	require.NoError(t, os.WriteFile(ca, s.CA(), 0o600))
-	patience := wire.Duration(2 * time.Minute) // far above anything that comes to its end
-	client, err := wire.New(wire.Options{CAFile: ca, DialTimeout: patience, TLSTimeout: patience, HeaderTimeout: patience, Timeout: patience})
+	client, err := wire.New(patient(ca))
 	require.NoError(t, err)
 	t.Cleanup(client.Close)
 
@@ -292,6 +297,14 @@ func TestSandboxFaults(t *testing.T) {
 				require.NoError(t, b.netzme.Probe(t.Context()))
 				tc.fault.Provider = op.provider
 				b.inject(t, tc.fault)
+				if tc.fault.Kind == upstream.KindDown || tc.fault.Kind == upstream.KindTLSBroken {
+					// The kernel brings the end of the open connection no later than what comes of a new one.
+					probe := b.finpay.Probe
+					if op.provider == upstream.Netzme {
+						probe = b.netzme.Probe
+					}
+					require.Error(t, probe(t.Context()))
+				}
 				r := b.request(op.op, op.who)
 				a := b.submit(t, r, "")
 				require.Equal(t, tc.outcome, a.Outcome, "%+v", a)
@@ -389,7 +402,7 @@ func TestSandboxKiosksThatShareAClientIDDoNotStarve(t *testing.T) {
 	var all sync.WaitGroup
 	var lost atomic.Int64
 	for k := range kiosks {
-		client, err := wire.New(wire.Options{CAFile: ca})
+		client, err := wire.New(patient(ca))
 		require.NoError(t, err)
 		t.Cleanup(client.Close)
 		nc := snap.NetzmeDefaults()
