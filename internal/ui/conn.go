@@ -31,6 +31,8 @@ const (
 type conn struct {
 	s       *Server
 	ws      *websocket.Conn
+	n       uint64       // its place among all that came
+	page    uint64       // of the page that opened it, once its hello was good
 	quit    chan closing // the first one counts
 	done    chan struct{}
 	closing atomic.Bool // the closing frame was sent
@@ -97,13 +99,15 @@ func (c *conn) serve() {
 	c.ws.SetReadLimit(readLimit)
 	_ = c.ws.SetReadDeadline(time.Now().Add(c.s.times.Hello))
 	h, refused := c.greet()
+	if refused == nil && !c.s.takeCharge(c) {
+		refused = &closing{closeOther, "another screen is in charge"}
+	}
 	if refused != nil {
 		writer.Go(func() { c.write(nil, nil, cursor{}) })
 		c.shut(refused.code, refused.text)
 		c.drain()
 		return
 	}
-	c.s.takeCharge(c)
 	if !c.s.desk.do(func() { c.s.desk.attach(h.lang); c.s.desk.publish() }) {
 		return
 	}
@@ -146,8 +150,10 @@ func (c *conn) greet() (*hello, *closing) {
 	case f.hello == nil:
 		return nil, &closing{closeToken, "the first frame must be hello"}
 	}
-	switch c.s.door.enter(f.hello.token) {
+	page, is := c.s.door.enter(f.hello.token)
+	switch is {
 	case tokenGood:
+		c.page = page
 		return f.hello, nil
 	case tokenStale:
 		return nil, &closing{closeOther, "another screen is in charge"}

@@ -51,6 +51,7 @@ type Server struct {
 	mu     sync.Mutex // guards what follows
 	charge *conn      // the connection in charge of the screen
 	conns  map[*conn]bool
+	came   uint64 // connections so far
 	ending bool
 	active sync.WaitGroup // connections
 }
@@ -217,6 +218,8 @@ func (s *Server) enter(c *conn) bool {
 	if s.ending {
 		return false
 	}
+	s.came++
+	c.n = s.came
 	s.conns[c] = true
 	s.active.Add(1)
 	return true
@@ -232,15 +235,22 @@ func (s *Server) leave(c *conn) {
 	s.active.Done()
 }
 
-// takeCharge makes c the one that shows the screen and sends the other away.
-func (s *Server) takeCharge(c *conn) {
+// takeCharge makes c the one that shows the screen and sends the other away. It
+// reports false where the other is of a newer page, or a newer connection of the same
+// page: between the hello that let c in and this moment it was overtaken, and who is
+// sent away stays away.
+func (s *Server) takeCharge(c *conn) bool {
 	s.mu.Lock()
+	defer s.mu.Unlock()
 	old := s.charge
+	if old != nil && (old.page > c.page || old.page == c.page && old.n > c.n) {
+		return false
+	}
 	s.charge = c
-	s.mu.Unlock()
 	if old != nil {
 		old.shut(closeOther, "another screen is in charge")
 	}
+	return true
 }
 
 // inCharge reports whether c is the one that shows the screen.

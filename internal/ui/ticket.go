@@ -176,12 +176,11 @@ func (d *door) charge(token string) bool {
 }
 
 // enter holds a page token against those given out. The newest page that came in
-// is in charge; older ones stay out from then on.
-func (d *door) enter(token string) verdict {
+// is in charge; older ones stay out from then on. n is the number of a page that may.
+func (d *door) enter(token string) (n uint64, is verdict) {
 	hash := sha256.Sum256([]byte(token))
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var n uint64
 	for _, p := range d.pages {
 		if subtle.ConstantTimeCompare(p.hash[:], hash[:]) == 1 {
 			n = p.n
@@ -189,10 +188,10 @@ func (d *door) enter(token string) verdict {
 	}
 	switch {
 	case n == 0:
-		return tokenBad
+		return 0, tokenBad
 	case n < d.inside:
-		return tokenStale
+		return 0, tokenStale
 	}
 	d.inside = n
-	return tokenGood
+	return n, tokenGood
 }
