@@ -15,7 +15,7 @@ const (
 	codeStaleScreen  = "stale_screen"  // that screen has passed
 	codeUnknown      = "unknown_command"
 	codeNotHere      = "not_here" // this screen has no such command, or not now
-	codeBusy         = "busy"     // the last command is still under way
+	codeBusy         = "busy"     // the last command is still under way, or there is no engine for a moment
 	codeBadArgs      = "bad_args" // field names the argument
 	codeField        = "field"    // field and rule say what to mend
 	codePINMismatch  = "pin_mismatch"
@@ -82,6 +82,10 @@ var handlers = map[string]func(*desk, *command) *Result{
 	"op_exit":       (*desk).doOpExit,
 }
 
+// asksEngine are the commands about a request that is shown, which goes on where the
+// engine went away for a while; whoever only types is sent away then.
+var asksEngine = map[string]bool{"cancel": true, "submit_otp": true, "submit_code": true, "resend": true}
+
 // command carries out one command, once. It reports false where the id was used
 // for another command: such a page cannot be trusted to match answers.
 func (d *desk) command(c *command) bool {
@@ -123,7 +127,7 @@ func (d *desk) obey(c *command) *Result {
 		return refusal(codeUnknown)
 	case !slices.Contains(d.available(), c.name):
 		return refusal(codeNotHere)
-	case d.call != nil && c.name != "lang":
+	case d.call != nil && c.name != "lang", d.engine == nil && asksEngine[c.name]:
 		return refusal(codeBusy)
 	case c.wrong != "":
 		return &Result{Code: codeBadArgs, Field: c.wrong}

@@ -233,6 +233,9 @@ func (d *desk) collect() {
 		d.s.changes++
 		d.follow(m.request)
 	}
+	if m.engine != nil && d.s.request != nil {
+		d.refresh(d.s.request.ID) // what became of it while nobody told
+	}
 	d.settle()
 }
 

@@ -25,9 +25,13 @@ func (d *desk) adopt(r *txn.Request, seen int) {
 
 // refresh reads the request once more: after watching began, because a change
 // between the answer and the watch would otherwise be missed, and where the engine
-// says that the screen is behind. A change that comes meanwhile is newer.
+// says that the screen is behind. A change that comes meanwhile is newer. Without an
+// engine nothing is read; the next one is asked when it comes.
 func (d *desk) refresh(id string) {
 	engine, session, seen := d.engine, d.s.id, d.s.changes
+	if engine == nil {
+		return
+	}
 	d.spawn(func(ctx context.Context) {
 		r, err := engine.Get(ctx, id)
 		if err != nil {
