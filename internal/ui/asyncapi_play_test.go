@@ -26,7 +26,7 @@ func TestAsyncAPIExamplesAreReal(t *testing.T) {
 		}
 	}
 
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye, ui.OpExit))
 	cookie := r.cookie()
 	token := r.token(cookie)
 	p := r.openWith(cookie, token, "", 0)

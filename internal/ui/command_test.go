@@ -88,7 +88,8 @@ func TestLostResultsComeAgain(t *testing.T) {
 	require.NoError(t, p.ws.Close())
 	release()
 
-	again := r.openWith(cookie, token, p.epoch, p.seq)
+	epoch, seq := p.upTo()
+	again := r.openWith(cookie, token, epoch, seq)
 	require.True(t, again.result("lost").OK)
 	again.at(ui.Review)
 	again.mu.Lock()

@@ -74,7 +74,7 @@ func rawSocket(t *testing.T, r *rig, cookie string) net.Conn {
 	require.Nil(t, br, "nothing comes before the hello")
 	require.Equal(t, ui.Subprotocol, hs.Protocol)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 	_, err = conn.Write(masked(text(fmt.Sprintf(`{"type":"hello","token":%q,"lang":"id"}`, token))))
 	require.NoError(t, err)
 	return conn

@@ -70,17 +70,33 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
-// newRig serves on a real socket. Goodbye is short there, and a hello may take as long as a busy machine needs.
+// newRig serves on a real socket. No limit of the server's own is reached there, however
+// busy the machine is: what time does is tested in a bubble, where time stands still
+// while anybody has something to do.
 func newRig(t testing.TB, change func(*ui.Options)) *rig {
 	ln, err := new(net.ListenConfig).Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	require.NoError(t, err)
 	return rigOn(t, ln, new(net.Dialer).DialContext, func(o *ui.Options) {
-		o.Timeouts.Screens = map[ui.State]time.Duration{ui.Goodbye: 400 * time.Millisecond}
-		o.Timeouts.Hello = 20 * time.Second
+		o.Timeouts = ui.Timeouts{
+			Screens: map[ui.State]time.Duration{}, Cap: time.Hour, ScreenLost: time.Hour, Call: time.Minute,
+			Hello: time.Minute, Pong: 3 * time.Minute, Write: time.Minute, Close: 10 * time.Second,
+		}
+		for _, row := range ui.Screens() {
+			o.Timeouts.Screens[row.State] = time.Hour
+		}
 		if change != nil {
 			change(o)
 		}
 	})
+}
+
+// brief lets screens pass that only time ends. They may be over before anybody looks.
+func brief(states ...ui.State) func(*ui.Options) {
+	return func(o *ui.Options) {
+		for _, st := range states {
+			o.Timeouts.Screens[st] = 200 * time.Millisecond
+		}
+	}
 }
 
 // newBubbleRig serves over pipes in memory, which testing/synctest can wait for.
@@ -106,7 +122,7 @@ func rigOn(t testing.TB, ln net.Listener, dial func(context.Context, string, str
 	require.NoError(t, err)
 	engine.Tell(server.RequestChanged, server.LinkChanged)
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &rig{t: t, server: server, engine: engine, operator: operator, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1), patience: 20 * time.Second}
+	r := &rig{t: t, server: server, engine: engine, operator: operator, addr: ln.Addr().String(), dial: dial, log: logs, served: make(chan error, 1), patience: time.Minute}
 	transport := &http.Transport{DialContext: dial, DisableKeepAlives: true}
 	r.http = &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var once sync.Once
@@ -396,6 +412,20 @@ func (p *page) sessionLocked() sessionDoc {
 		require.NoError(p.t, json.Unmarshal(js, &s))
 	}
 	return s
+}
+
+// js is a document as it came.
+func (p *page) js(topic string) string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return string(p.docs[topic])
+}
+
+// upTo is where the page is in the agent's stream.
+func (p *page) upTo() (epoch string, seq uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.epoch, p.seq
 }
 
 func (p *page) doc(topic string) map[string]any {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -189,7 +190,7 @@ func TestWhatCannotWaitIsRefusedOnTheMenu(t *testing.T) {
 }
 
 func TestTheCustomersPageIsNotShownToWhoTypesTheSameNumber(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye))
 	p := r.open()
 	id := p.toWorking(r.engine, txn.FinpayBind)
 	r.engine.Move(id, uitest.Send)
@@ -198,7 +199,6 @@ func TestTheCustomersPageIsNotShownToWhoTypesTheSameNumber(t *testing.T) {
 	}))
 	p.at(ui.BindQR)
 	p.do("finish")
-	p.at(ui.Goodbye)
 	p.at(ui.Attract)
 	p.do("start")
 	p.do("choose", "operation", string(txn.FinpayBind))
@@ -206,20 +206,19 @@ func TestTheCustomersPageIsNotShownToWhoTypesTheSameNumber(t *testing.T) {
 	require.Equal(t, "open", p.try("submit_fields", fieldsOf[txn.FinpayBind]...).Code)
 	s := p.at(ui.Pending)
 	require.Equal(t, "PENDING.notice.earlier", s.Notice)
-	require.NotContains(t, string(p.docs["request"]), "webview.example")
+	require.NotContains(t, p.js("request"), "webview.example")
 	r.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, txn.ReasonConfirmed))
 	p.at(ui.Done)
 }
 
 func TestOpenRequestIsShownInsteadOfANewOne(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye))
 	p := r.open()
 	id := p.toWorking(r.engine, txn.FinpayUnbind)
 	r.engine.Move(id, uitest.Send)
 	r.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
 	p.at(ui.OTP)
 	p.do("finish") // the customer walks away and comes back
-	p.at(ui.Goodbye)
 	p.at(ui.Attract)
 	p.do("start")
 	p.do("choose", "operation", string(txn.FinpayUnbind))
@@ -236,7 +235,7 @@ func TestOpenRequestIsShownInsteadOfANewOne(t *testing.T) {
 }
 
 func TestNextCustomerSeesNothingOfTheLast(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye))
 	p := r.open()
 	p.at(ui.Attract)
 	p.do("lang", "lang", "en")
@@ -246,7 +245,6 @@ func TestNextCustomerSeesNothingOfTheLast(t *testing.T) {
 	r.engine.Move(id, uitest.Answer(txn.Unknown, txn.InDoubt, txn.ReasonNoAnswer))
 	p.at(ui.Pending)
 	p.do("finish")
-	p.at(ui.Goodbye)
 	s := p.at(ui.Attract)
 	require.NotEqual(t, first, s.Session)
 	require.Equal(t, ui.Indonesian, s.Lang)
@@ -313,7 +311,7 @@ func TestEveryStateOfARequestHasItsScreen(t *testing.T) {
 }
 
 func TestKiosksOwnTrouble(t *testing.T) {
-	r := newRig(t, func(o *ui.Options) { o.Engine = nil })
+	r := newRig(t, func(o *ui.Options) { brief(ui.Goodbye)(o); o.Engine = nil })
 	p := r.open()
 	p.at(ui.Boot)
 	r.server.SetHealth(ui.Health{Reason: "journal", Hint: "run gardu check"})
@@ -346,7 +344,6 @@ func TestKiosksOwnTrouble(t *testing.T) {
 	r.engine.Move(id, uitest.Answer(txn.HasSucceeded, txn.Succeeded, ""))
 	p.at(ui.Done)
 	p.do("finish")
-	p.at(ui.Goodbye)
 	p.at(ui.OutOfService)
 	r.server.SetHealth(ui.Health{OK: true})
 	p.at(ui.Attract)
@@ -361,24 +358,27 @@ func TestKiosksOwnTrouble(t *testing.T) {
 }
 
 func TestOneTimePasswordThatWasNotStored(t *testing.T) {
-	r := newRig(t, func(o *ui.Options) { o.Timeouts.StoreAgain, o.Timeouts.Call = time.Millisecond, time.Second })
-	p := r.open()
-	id := p.toWorking(r.engine, txn.FinpayUnbind)
-	r.engine.Move(id, uitest.Send)
-	r.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
-	p.at(ui.OTP)
-	r.engine.Fail("Supply", errors.New("disk"))
-	require.Equal(t, "internal", p.try("submit_otp", "otp", canaryOTP).Code)
-	require.Equal(t, "OTP.notice.unsaved", p.session().Notice)
-	for range 64 { // more often than it is asked again
-		r.engine.Fail("Supply", txn.ErrStoreUnknown)
-	}
-	require.Equal(t, "unsure", p.try("submit_otp", "otp", canaryOTP).Code)
-	require.Equal(t, "OTP.notice.unsure", p.session().Notice, "it may be stored: to ask for it again would be a lie")
-	r.engine.Fail("Supply", txn.ErrTooLate)
-	r.engine.Move(id, func(q *txn.Request) { q.State, q.Reason, q.Await = txn.Expired, txn.ReasonOTPTimeout, "" })
-	p.at(ui.OTPExpired)
-	require.NotContains(t, r.log.String()+p.everything(), canaryOTP)
+	synctest.Test(t, func(t *testing.T) {
+		r := newBubbleRig(t, nil)
+		defer r.stop()
+		p := r.open()
+		id := p.toWorking(r.engine, txn.FinpayUnbind)
+		r.engine.Move(id, uitest.Send)
+		r.engine.Move(id, uitest.Await(txn.AwaitOTP, txn.ReasonOTPWanted, 5*time.Minute, nil))
+		p.at(ui.OTP)
+		r.engine.Fail("Supply", errors.New("disk"))
+		require.Equal(t, "internal", p.try("submit_otp", "otp", canaryOTP).Code)
+		require.Equal(t, "OTP.notice.unsaved", p.session().Notice)
+		for range 64 { // more often than it is asked again
+			r.engine.Fail("Supply", txn.ErrStoreUnknown)
+		}
+		require.Equal(t, "unsure", p.try("submit_otp", "otp", canaryOTP).Code)
+		require.Equal(t, "OTP.notice.unsure", p.session().Notice, "it may be stored: to ask for it again would be a lie")
+		r.engine.Fail("Supply", txn.ErrTooLate)
+		r.engine.Move(id, func(q *txn.Request) { q.State, q.Reason, q.Await = txn.Expired, txn.ReasonOTPTimeout, "" })
+		p.at(ui.OTPExpired)
+		require.NotContains(t, r.log.String()+p.everything(), canaryOTP)
+	})
 }
 
 // keepingEngine keeps the very values it was given, so that a test can see
@@ -418,7 +418,7 @@ func TestSecretsAreWipedOnceTheEngineHasThem(t *testing.T) {
 // The engine tells the screen nothing here, as one would whose news
 // came between its answer and the screen's watch.
 func TestChangeThatNobodyToldIsReadAfterwards(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye))
 	r.engine.Tell(nil, r.server.LinkChanged)
 	p := r.open()
 	p.toReview(txn.FinpayResetPIN)

@@ -21,7 +21,7 @@ import (
 // provider that is held, nor "we are finding out" where nobody can ask.
 
 func TestWhoAsksAgainAfterAnUnresolvedRequestIsWarned(t *testing.T) {
-	r := newRig(t, nil)
+	r := newRig(t, brief(ui.Goodbye))
 	p := r.open()
 	p.toWorking(r.engine, txn.FinpayResetPIN)
 	first := r.engine.Last().ID
