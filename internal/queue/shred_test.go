@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -119,7 +120,9 @@ func onImage(t *testing.T, image string) string {
 			t.Skipf("no disk of our own can be mounted here: %v: %s", err, out)
 		}
 	}
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(dir, 0)) })
+	t.Cleanup(func() { // a child of another test that is being born may still have a file of it
+		require.Eventually(t, func() bool { return unix.Unmount(dir, 0) == nil }, patience, 10*time.Millisecond)
+	})
 	return dir
 }
 
