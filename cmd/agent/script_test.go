@@ -184,7 +184,7 @@ func waitHealthz(ts *testscript.TestScript, neg bool, args []string) {
 		addr = args[1]
 	}
 	last := ""
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	for end := time.Now().Add(5 * time.Minute); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 		r, err := http.Get("http://" + addr + "/healthz") //nolint:noctx,gosec // a test's own loopback server
 		if err != nil {
 			last = err.Error()
