@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -95,6 +96,8 @@ func (t *tool) token(name string) (*keystore.Store, string, error) {
 		return nil, "", err
 	}
 	store, err := keystore.Open(keystore.Options{
+		// Who signs a release waits for a slow token rather than begin anew; no customer does.
+		Deadline: time.Minute, StartDeadline: time.Minute,
 		Module: t.keys.module, TrustModulePath: t.keys.trustModule, Token: "pkcs11:token=" + escape(u.Token),
 		PIN: keystore.PINFile(t.keys.pinFile), LatchPath: latch, Env: t.keys.environment,
 	})
