@@ -29,6 +29,10 @@ func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"gardu-release": func() { publish.CheapKeys(); main() }})
 }
 
+// endAtOnce keeps a race-checked program from taking a second to end, which is minutes
+// for all the commands here.
+const endAtOnce = "GORACE=atexit_sleep_ms=0"
+
 // fakeProgram is a file that passes for a program of an architecture and a version, and
 // resembles the others.
 func fakeProgram(machine elf.Machine, version string) []byte {
@@ -75,6 +79,7 @@ func TestThePlaybook(t *testing.T) {
 		script := "set -euo pipefail\ngardu-release() { command gardu-release --yes --passphrase-file " + pass + ` "$@"; }` + "\n" + text
 		cmd := exec.CommandContext(t.Context(), "bash", "-c", script)
 		cmd.Dir = dir
+		cmd.Env = append(os.Environ(), endAtOnce)
 		out, err := cmd.CombinedOutput()
 		require.NoError(t, err, "block %d:\n%s\n%s", i+1, text, out)
 	}
@@ -123,6 +128,7 @@ func TestCommands(t *testing.T) {
 		Dir: "testdata/script",
 		Setup: func(e *testscript.Env) error {
 			tok := softhsmtest.New(t)
+			e.Vars = append(e.Vars, endAtOnce)
 			e.Setenv("MODULE", tok.Module)
 			e.Setenv("TOKEN", tok.Label)
 			e.Setenv("SOFTHSM", tok.Env[0])
