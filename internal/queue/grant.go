@@ -333,7 +333,8 @@ func (w *writer) purgeGrants(ctx context.Context) {
 func (db *DB) endGrants(ctx context.Context, names [][]byte) error {
 	return db.line.do(ctx, &op{apply: func(b *batch) error {
 		g, now := b.tx.Bucket(bucketGrants), time.Now().UnixMilli()
-		return b.dropGrants(slices.DeleteFunc(names, func(name []byte) bool { return g == nil || !grantOver(g.Get(name), now) }))
+		over := slices.Clone(names) // a commit may be tried again
+		return b.dropGrants(slices.DeleteFunc(over, func(name []byte) bool { return g == nil || !grantOver(g.Get(name), now) }))
 	}})
 }
 
