@@ -30,7 +30,7 @@ overlay() {
 
 			func late() {
 				most := int64(1)
-				switch n := rand.IntN(300); {
+				switch n := rand.IntN(3000); {
 				case n == 0:
 					most = 999_999_999
 				case n < 60:
